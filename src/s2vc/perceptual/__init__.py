@@ -1,0 +1,21 @@
+"""Perceptual networks on published weights: what the trainer's losses and the bench's metrics share.
+
+Pictures are float RGB (N, 3, H, W) in [0, 1] everywhere in this room. The networks are frozen; gradients
+flow to the pictures. Weights are looked for in a folder that the user names and are never downloaded.
+"""
+
+from s2vc.perceptual.backbones import AlexNetFeatures, VGG16Features
+from s2vc.perceptual.dists import DISTS
+from s2vc.perceptual.lpips import LPIPS
+from s2vc.perceptual.weights import WEIGHTS_VARIABLE, file_sha256, find_weights, load_weights
+
+__all__ = [
+    "DISTS",
+    "LPIPS",
+    "WEIGHTS_VARIABLE",
+    "AlexNetFeatures",
+    "VGG16Features",
+    "file_sha256",
+    "find_weights",
+    "load_weights",
+]

@@ -1,0 +1,69 @@
+"""LPIPS v0.1 (Zhang et al., CVPR 2018) with the published linear heads, on AlexNet or VGG-16."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from s2vc.errors import ModelError
+from s2vc.perceptual.backbones import AlexNetFeatures, VGG16Features
+from s2vc.perceptual.weights import load_weights
+
+BACKBONES = {"alex": AlexNetFeatures, "vgg": VGG16Features}
+HEADS_NAME = "lpips_heads_v0.1"
+
+
+class LPIPS(nn.Module):
+    """Distance of two batches of pictures; 0 for equal ones.
+
+    ``until`` stops at a tap of the backbone ("relu3_3"): the distance is then the sum over the taps up to
+    it, cheaper and smaller than LPIPS proper, for losses only. Features are compared in float32 also under
+    autocast.
+    """
+
+    def __init__(
+        self,
+        backbone: Literal["alex", "vgg"] = "alex",
+        weights_dir: str | Path | None = None,
+        *,
+        until: str | None = None,
+        pretrained: bool = True,
+    ) -> None:
+        super().__init__()
+        if backbone not in BACKBONES:
+            raise ValueError(f"LPIPS has no backbone {backbone!r}: one of {', '.join(BACKBONES)}")
+        self.backbone = BACKBONES[backbone](weights_dir, until=until, pretrained=pretrained)
+        heads = load_weights(HEADS_NAME, weights_dir) if pretrained else {}
+        for number, channels in enumerate(self.backbone.tap_channels[: self.backbone.depth]):
+            key = f"{backbone}.lin{number}.model.1.weight"
+            head = heads.get(key) if pretrained else torch.rand(1, channels, 1, 1) / channels
+            if head is None or head.shape != (1, channels, 1, 1):
+                raise ModelError(
+                    f"{HEADS_NAME}.safetensors has no fitting {key}: use the heads of lpips v0.1"
+                )
+            self.register_buffer(f"head{number}", head)
+
+    def features(self, pictures: Tensor) -> list[Tensor]:
+        """Unit-length activations at each tap; for a source that is compared more than once."""
+        return [_unit_length(x.float()) for x in self.backbone(pictures)]
+
+    def distance(self, first: list[Tensor], second: list[Tensor]) -> Tensor:
+        """Distance (N,) of what ``features`` returned for two batches."""
+        total = first[0].new_zeros(first[0].shape[0])
+        for number, (a, b) in enumerate(zip(first, second, strict=True)):
+            head = getattr(self, f"head{number}").view(-1)
+            # squares averaged over the picture first: the head is linear, and (N, C) is all that is left
+            total = total + ((a - b).square().mean((2, 3)) * head).sum(1)
+        return total
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Float RGB (N, 3, H, W) in [0, 1], twice -> distance of each pair, float32 (N,)."""
+        return self.distance(self.features(x), self.features(y))
+
+
+def _unit_length(x: Tensor) -> Tensor:
+    # the root's own epsilon keeps its gradient finite where all channels are zero
+    return x / ((x.square().sum(1, keepdim=True) + 1e-20).sqrt() + 1e-10)
