@@ -1,0 +1,49 @@
+"""The command ``s2vc``: its sub-commands and ``--version``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from . import bench, decode, demo, encode, export, info, train, verify
+
+app = typer.Typer(
+    name="s2vc",
+    help="A learned video codec for very low bit rates.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"s2vc {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """A learned video codec for very low bit rates."""
+
+
+app.command("encode")(encode.encode)
+app.command("decode")(decode.decode)
+app.command("info")(info.info)
+app.command("verify")(verify.verify)
+app.command("demo")(demo.demo)
+app.add_typer(bench.app, name="bench")
+app.command("train")(train.train)
+app.command("export")(export.export)
+
+
+def run() -> None:
+    """Run the command line on ``sys.argv`` and end the process."""
+    app(prog_name="s2vc")

@@ -1,0 +1,104 @@
+"""From exceptions to one line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+import typer
+
+from ..errors import S2vcError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+INTERRUPTED = 130
+DAMAGED = 3
+
+# Which extra brings a package that a command may find missing.
+_EXTRAS = {
+    "imageio_ffmpeg": "bench",
+    "bjontegaard": "bench",
+    "skvideo": "demo",
+}
+
+
+def guarded(command: Command) -> Command:
+    """Let a command end as users expect: one line, the right exit code, a traceback only with ``--debug``."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **options: Any) -> Any:
+        debug = bool(options.get("debug"))
+        if not debug:
+            # Libraries' warnings speak to programmers; ours to users go through `warn`.
+            warnings.simplefilter("ignore")
+        _die_softly_on_sigterm()
+        try:
+            return command(*args, **options)
+        except (typer.Exit, typer.Abort, typer.BadParameter):
+            raise
+        except KeyboardInterrupt:
+            _fail("interrupted", INTERRUPTED, debug)
+        except S2vcError as error:
+            _fail(str(error), error.exit_code, debug)
+        except BrokenPipeError:
+            # What Python flushes at exit would complain once more.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            _fail("the reader of the output went away", 1, debug)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            _fail(f"{where}{error.strerror or error}", 1, debug)
+        except MemoryError:
+            _fail("out of memory: try --scale with a smaller size", 1, debug)
+        except ModuleNotFoundError as error:
+            extra = _EXTRAS.get((error.name or "").partition(".")[0])
+            if extra is None:
+                _fail(_bug(error), 1, debug)
+            _fail(f"the package {error.name} is missing: pip install 's2vc[{extra}]'", 1, debug)
+        except Exception as error:
+            _fail(_bug(error), 1, debug)
+
+    return run  # type: ignore[return-value]
+
+
+def warn(message: str) -> None:
+    """One warning line on stderr."""
+    print(f"s2vc: warning: {_one_line(message)}", file=sys.stderr)
+
+
+def end_damaged(message: str) -> NoReturn:
+    """Say what was damaged and end with exit 3: what could be read was written."""
+    warn(message)
+    raise typer.Exit(DAMAGED)
+
+
+def _fail(message: str, code: int, debug: bool) -> NoReturn:
+    if debug:
+        traceback.print_exc()
+    print(f"s2vc: {_one_line(message)}", file=sys.stderr)
+    raise typer.Exit(code)
+
+
+def _bug(error: BaseException) -> str:
+    return f"internal error, {type(error).__name__}: {error}: please report it with the output of --debug"
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())
+
+
+def _die_softly_on_sigterm() -> None:
+    """Unwind on SIGTERM as on Ctrl-C, so that no half-written output stays behind."""
+
+    def unwind(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        signal.signal(signal.SIGTERM, unwind)
+    except ValueError:
+        pass  # not the main thread: a program that embeds the command keeps its own handling

@@ -1,0 +1,76 @@
+"""Options that several commands share, and how their texts are read."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+import typer
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", "-y", help="Replace an existing output.")]
+Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:N]|mps", help="Where the networks run.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of the networks (default: all).")]
+Start = Annotated[str | None, typer.Option(metavar="T", help="Begin at T: seconds or [HH:]MM:SS.")]
+Duration = Annotated[str | None, typer.Option(metavar="T", help="Stop after T: seconds or [HH:]MM:SS.")]
+Frames = Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop after N frames.")]
+
+_CLOCK = re.compile(r"(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:\.\d*)?|\.\d+)")
+
+
+def parse_time(text: str | None, option: str) -> float | None:
+    """Seconds, from ``12.5``, ``1:02.5`` or ``1:00:02.5``."""
+    if text is None:
+        return None
+    match = _CLOCK.fullmatch(text.strip())
+    if match is None:
+        raise _wrong(option, f"{text!r} is not a time: seconds or [HH:]MM:SS")
+    hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return 3600 * hours + 60 * minutes + seconds
+
+
+def parse_size(text: str | None, option: str) -> tuple[int, int] | None:
+    """``(width, height)``, from ``426x240``."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,5})[xX×](\d{1,5})", text.strip())
+    if match is None:
+        raise _wrong(option, f"{text!r} is not a size: WIDTHxHEIGHT, such as 426x240")
+    return int(match[1]), int(match[2])
+
+
+def parse_keyint(text: str | None) -> int | str | None:
+    """An interval of I-frames: a count of frames, or a text such as ``10s`` that the codec resolves."""
+    if text is None:
+        return None
+    if re.fullmatch(r"[1-9]\d{0,8}", text):
+        return int(text)
+    if re.fullmatch(r"(\d+\.?\d*|\.\d+)s", text) and float(text[:-1]) > 0:
+        return text
+    raise _wrong("--keyint", f"{text!r} is not an interval: frames such as 250, or seconds such as 10s")
+
+
+def check_device(text: str) -> str:
+    """The device's name, when it has the form of one; whether it exists is found out by torch."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
+        raise _wrong("--device", f"{text!r} is not a device: auto, cpu, cuda, cuda:N or mps")
+    return text
+
+
+def check_extent(duration: str | None, frames: int | None) -> None:
+    """``--duration`` and ``--frames`` answer the same question."""
+    if duration is not None and frames is not None:
+        raise _wrong("--frames", "give --duration or --frames, not both")
+
+
+def check_stdout_free(output: str, json: bool) -> None:
+    """Video and JSON cannot share stdout."""
+    if output == "-" and json:
+        raise _wrong("--json", "stdout already carries the output: write the output to a file")
+
+
+def _wrong(option: str, message: str) -> typer.BadParameter:
+    return typer.BadParameter(message, param_hint=option)

@@ -1,0 +1,29 @@
+"""``s2vc verify``: read every symbol, check every checksum."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from . import options, output
+from .guard import end_damaged, guarded
+
+
+@guarded
+def verify(
+    source: Annotated[str, typer.Argument(metavar="FILE", help="An .s2vc file, or - for stdin.")],
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Read every symbol of an .s2vc file and check every checksum, without torch; exit 3 on damage."""
+    from .. import api
+
+    result = api.verify(source)
+    if json:
+        output.print_json(result)
+    if result.damaged:
+        end_damaged(result.damaged)
+    if not quiet:
+        output.say(f"{source}: {result.frames} frames, every symbol read, every checksum right")
