@@ -244,20 +244,19 @@ def bisect_crf(encode: Callable[[float], int], size: int, tolerance: float = 0.0
     is written last. Where even 51 is too large, it is 51.
     """
     low, high = 0.0, 51.0
-    last = high
-    got = encode(high)
-    for _ in range(9):
-        if got <= size:
-            high = last
-            if got >= (1 - tolerance) * size:
-                return high
-        elif last == high:
+    written, got = high, encode(high)
+    if got >= (1 - tolerance) * size:
+        return high
+    for _ in range(8):
+        written = (low + high) / 2
+        got = encode(written)
+        if got > size:
+            low = written
+            continue
+        high = written
+        if got >= (1 - tolerance) * size:
             return high
-        else:
-            low = last
-        last = (low + high) / 2
-        got = encode(last)
-    if last != high:
+    if written != high:
         encode(high)
     return high
 
