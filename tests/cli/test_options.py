@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 import typer
 from hypothesis import given
@@ -13,12 +15,22 @@ from s2vc.cli import options, output
 @given(st.integers(0, 99), st.integers(0, 59), st.integers(0, 59), st.integers(0, 999))
 def test_clock_times(hours, minutes, seconds, thousandths):
     text = f"{hours}:{minutes:02}:{seconds:02}.{thousandths:03}"
-    expected = 3600 * hours + 60 * minutes + seconds + thousandths / 1000
-    assert options.parse_time(text, "--start") == pytest.approx(expected)
+    expected = 3600 * hours + 60 * minutes + seconds + Fraction(thousandths, 1000)
+    assert options.parse_time(text, "--start") == expected
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("0", 0), ("12.5", 12.5), (".5", 0.5), ("1:02", 62), ("90", 90)]
+    ("text", "seconds"),
+    [
+        ("0", 0),
+        ("12.5", 12.5),
+        (".5", 0.5),
+        ("1:02", 62),
+        ("90", 90),
+        ("12.5s", 12.5),
+        ("250ms", 0.25),
+        ("2m", 120),
+    ],
 )
 def test_plain_times(text, seconds):
     assert options.parse_time(text, "--start") == seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from typing import Annotated
 
 import typer
@@ -18,25 +19,34 @@ Start = Annotated[str | None, typer.Option(metavar="T", help="Begin at T: second
 Duration = Annotated[str | None, typer.Option(metavar="T", help="Stop after T: seconds or [HH:]MM:SS.")]
 Frames = Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop after N frames.")]
 
-_CLOCK = re.compile(r"(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:\.\d*)?|\.\d+)")
+_CLOCK = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)", re.ASCII)
+_PLAIN = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ms|s|m|min|h)", re.ASCII)
+_UNITS = {
+    "ms": Fraction(1, 1000),
+    "s": Fraction(1),
+    "m": Fraction(60),
+    "min": Fraction(60),
+    "h": Fraction(3600),
+}
 
 
-def parse_time(text: str | None, option: str) -> float | None:
-    """Seconds, from ``12.5``, ``1:02.5`` or ``1:00:02.5``."""
+def parse_time(text: str | None, option: str) -> Fraction | None:
+    """Seconds, exactly, from ``12.5``, ``12.5s``, ``2m``, ``1:02.5`` or ``1:00:02.5``."""
     if text is None:
         return None
-    match = _CLOCK.fullmatch(text.strip())
-    if match is None:
-        raise _wrong(option, f"{text!r} is not a time: seconds or [HH:]MM:SS")
-    hours, minutes, seconds = (float(part or 0) for part in match.groups())
-    return 3600 * hours + 60 * minutes + seconds
+    if match := _PLAIN.fullmatch(text.strip()):
+        return Fraction(match[1]) * _UNITS[match[2]]
+    if match := _CLOCK.fullmatch(text.strip()):
+        hours, minutes, seconds = (Fraction(part or 0) for part in match.groups())
+        return 3600 * hours + 60 * minutes + seconds
+    raise _wrong(option, f"{text!r} is not a time: seconds or [HH:]MM:SS")
 
 
 def parse_size(text: str | None, option: str) -> tuple[int, int] | None:
     """``(width, height)``, from ``426x240``."""
     if text is None:
         return None
-    match = re.fullmatch(r"(\d{1,5})[xX×](\d{1,5})", text.strip())
+    match = re.fullmatch(r"([0-9]{1,5})[xX×]([0-9]{1,5})", text.strip())
     if match is None:
         raise _wrong(option, f"{text!r} is not a size: WIDTHxHEIGHT, such as 426x240")
     return int(match[1]), int(match[2])
@@ -46,16 +56,16 @@ def parse_keyint(text: str | None) -> int | str | None:
     """An interval of I-frames: a count of frames, or a text such as ``10s`` that the codec resolves."""
     if text is None:
         return None
-    if re.fullmatch(r"[1-9]\d{0,8}", text):
+    if re.fullmatch(r"[1-9][0-9]{0,8}", text):
         return int(text)
-    if re.fullmatch(r"(\d+\.?\d*|\.\d+)s", text) and float(text[:-1]) > 0:
+    if re.fullmatch(r"([0-9]+\.?[0-9]*|\.[0-9]+)s", text) and float(text[:-1]) > 0:
         return text
     raise _wrong("--keyint", f"{text!r} is not an interval: frames such as 250, or seconds such as 10s")
 
 
 def check_device(text: str) -> str:
     """The device's name, when it has the form of one; whether it exists is found out by torch."""
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]+)?", text):
         raise _wrong("--device", f"{text!r} is not a device: auto, cpu, cuda, cuda:N or mps")
     return text
 
