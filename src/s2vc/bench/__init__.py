@@ -1,0 +1,69 @@
+"""The measuring bench: codecs over clips and points, metrics, comparison, speed.
+
+Anything that counts is a JSON file, made by a command that is written in it. These functions are the
+commands of ``s2vc bench``; what they need is imported when they run.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from s2vc.errors import S2vcError
+
+
+def run_bench(
+    spec: str | Path,
+    out: str | Path,
+    *,
+    weights_dir: str | Path | None = None,
+    device: str = "cpu",
+    keep_files: bool = False,
+) -> None:
+    """Make the results of a spec file that ``out`` lacks, a line each on stderr; then its table on stdout.
+
+    Raises S2vcError at the end when results failed; the others stand.
+    """
+    from s2vc.bench.compare import summarise, table
+    from s2vc.bench.run import run
+    from s2vc.bench.spec import load_spec
+
+    outcome = run(
+        load_spec(spec), out, weights_dir=weights_dir, device=device, keep_files=keep_files,
+        report=lambda line: print(line, file=sys.stderr, flush=True),
+    )  # fmt: skip
+    print(table(summarise(out)))
+    if outcome.failed:
+        name, reason = outcome.failed[0]
+        total = outcome.done + outcome.kept + len(outcome.failed)
+        raise S2vcError(f"{len(outcome.failed)} of {total} results failed, the first {name}: {reason}")
+
+
+def compare_bench(folders: Sequence[str | Path], anchor: str, metric: str) -> tuple[dict[str, Any], str]:
+    """BD-rates of all codecs in the folders against ``anchor``: the JSON object, and lines for a person."""
+    from s2vc.bench.compare import compare, comparison_table
+
+    compared = compare(*folders, anchor=anchor, metric=metric)
+    return compared, comparison_table(compared)
+
+
+def summarise_bench(folders: Sequence[str | Path]) -> tuple[dict[str, Any], str]:
+    """Means per point over the clips: the JSON object, and lines for a person."""
+    from s2vc.bench.compare import summarise, table
+
+    summary = summarise(*folders)
+    return summary, table(summary)
+
+
+def run_speed(out: str | Path | None = None, **options: Any) -> dict[str, Any]:
+    """Time the codec in ratios to a convolution measured in the same run; JSON on stdout and in ``out``."""
+    from s2vc.bench.run import dump_json, write_json
+    from s2vc.bench.speed import measure_speed
+
+    result = measure_speed(**options)
+    if out is not None:
+        write_json(Path(out), result)
+    print(dump_json(result), end="")
+    return result

@@ -1,0 +1,136 @@
+"""Codecs under test: one small adapter each, which only knows how its commands are written.
+
+An adapter gives command lines; ``run`` starts each in a process of its own. ``decode`` leaves something that
+``s2vc.bench.frames`` reads: a y4m file or a folder of PNG pictures.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Protocol
+
+from s2vc.bench.spec import X265, Codec, Ours, Point
+from s2vc.errors import S2vcError
+
+
+class Adapter(Protocol):
+    """What the runner needs of a codec."""
+
+    suffix: str
+    decoded_name: str
+
+    def encode(self, clip: Path, frames: int, point: Point, target: Path) -> list[str]: ...
+
+    def decode(self, coded: Path, target: Path) -> list[str]: ...
+
+    def settings(self) -> dict[str, object]:
+        """Everything stated beside the numbers; a change makes old results stale."""
+        ...
+
+
+def adapter(codec: Codec) -> Adapter:
+    return X265Adapter(codec) if isinstance(codec, X265) else OursAdapter(codec)
+
+
+@cache
+def ffmpeg() -> str:
+    """The imageio-ffmpeg wheel's own binary."""
+    try:
+        from imageio_ffmpeg import get_ffmpeg_exe
+    except ImportError as error:
+        raise S2vcError("x265 needs imageio-ffmpeg's ffmpeg: pip install 's2vc[bench]'") from error
+    return get_ffmpeg_exe()
+
+
+@cache
+def ffmpeg_version() -> str:
+    shown = subprocess.run([ffmpeg(), "-version"], capture_output=True, text=True, check=True).stdout
+    return f"{shown.split()[2]} (imageio-ffmpeg {importlib.metadata.version('imageio-ffmpeg')})"
+
+
+class X265Adapter:
+    """One thread without wavefronts: the same file every time, and the smallest."""
+
+    suffix = ".hevc"
+    decoded_name = "decoded.y4m"
+
+    def __init__(self, codec: X265) -> None:
+        self.codec = codec
+
+    def encode(self, clip: Path, frames: int, point: Point, target: Path) -> list[str]:
+        tune = point.values["tune"]
+        options = "keyint=-1:min-keyint=1:scenecut=0:info=0:pools=none:frame-threads=1:log-level=error"
+        return [
+            *[ffmpeg(), "-hide_banner", "-loglevel", "error", "-nostdin", "-y", "-threads", "1"],
+            *["-i", str(clip), "-map", "0:v:0", "-frames:v", str(frames), "-fps_mode", "passthrough"],
+            *["-c:v", "libx265", "-preset", self.codec.preset],
+            *([] if tune == "none" else ["-tune", str(tune)]),
+            *["-crf", f"{point.values['crf']:g}", "-pix_fmt", "yuv420p10le", "-x265-params", options],
+            *["-f", "hevc", str(target)],
+        ]
+
+    def decode(self, coded: Path, target: Path) -> list[str]:
+        return [
+            *[ffmpeg(), "-hide_banner", "-loglevel", "error", "-nostdin", "-y", "-threads", "1"],
+            *["-i", str(coded), "-fps_mode", "passthrough", "-f", "yuv4mpegpipe", "-strict", "-1"],
+            str(target),
+        ]
+
+    def settings(self) -> dict[str, object]:
+        return {
+            "codec": "x265",
+            "ffmpeg": ffmpeg_version(),
+            "preset": self.codec.preset,
+            "rate": "crf",
+            "frames": "one I-frame, default B-frames",
+            "bit_depth": 10,
+            "charged": "elementary stream without informational SEI",
+        }
+
+
+class OursAdapter:
+    suffix = ".s2vc"
+    decoded_name = "decoded"
+
+    def __init__(self, codec: Ours) -> None:
+        self.codec = codec
+
+    def encode(self, clip: Path, frames: int, point: Point, target: Path) -> list[str]:
+        return [
+            *[
+                sys.executable,
+                "-m",
+                "s2vc",
+                "encode",
+                str(clip),
+                str(target),
+                "-y",
+                "--model",
+                self.codec.model,
+            ],
+            *["--quality", str(point.values["quality"]), "--keyint", str(self.codec.keyint)],
+            *["--frames", str(frames), "--device", self.codec.device, *self.codec.options],
+        ]
+
+    def decode(self, coded: Path, target: Path) -> list[str]:
+        target.mkdir(parents=True, exist_ok=True)
+        pictures = str(target / "%05d.png")
+        return [
+            *[sys.executable, "-m", "s2vc", "decode", str(coded), pictures, "-y"],
+            *["--device", self.codec.device],
+        ]
+
+    def settings(self) -> dict[str, object]:
+        return {
+            "codec": "s2vc",
+            "version": importlib.metadata.version("s2vc"),
+            "model": self.codec.model,
+            "keyint": self.codec.keyint,
+            "device": self.codec.device,
+            "options": list(self.codec.options),
+            "charged": "the whole .s2vc file",
+        }

@@ -1,0 +1,151 @@
+"""What a bench run measures: clips x codecs x points, written in a YAML file.
+
+    name: tuning
+    clips: {folder: dev, names: [akiyo_176x144_25.mp4]}     # folder: under S2VC_DATA_DIR, or absolute
+    frames: 96                                              # at most so many of each clip
+    metrics: [psnr, lpips-alex, lpips-vgg, dists]
+    codecs:
+      - {kind: x265, preset: veryslow, tunes: [none, ssim], crf: [30, 38, 46]}
+      - {kind: s2vc, model: tiny, quality: [0, 21, 42, 63]}
+
+A mistake is reported with the path of its key and its line.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from s2vc.errors import InputError
+
+DATA_VARIABLE = "S2VC_DATA_DIR"
+"""Environment variable that names the folder of footage."""
+
+MetricName = Literal["psnr", "lpips-alex", "lpips-vgg", "dists"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Point(_Strict):
+    """One setting of one codec: ``values`` are what the adapter is given, ``label`` names files and rows."""
+
+    label: str
+    variant: str
+    values: dict[str, int | float | str]
+
+
+class X265(_Strict):
+    """x265 through ffmpeg: 10 bit, one I-frame, default B-frames, constant rate factor."""
+
+    kind: Literal["x265"]
+    name: str = "x265"
+    preset: str = "veryslow"
+    tunes: tuple[Literal["none", "psnr", "ssim", "grain", "animation"], ...] = ("none",)
+    crf: tuple[Annotated[float, Field(ge=0, le=51)], ...] = Field(min_length=1)
+
+    def points(self) -> list[Point]:
+        return [
+            Point(label=f"{tune}-crf{crf:g}", variant=tune, values={"tune": tune, "crf": crf})
+            for tune in self.tunes
+            for crf in self.crf
+        ]
+
+
+class Ours(_Strict):
+    """s2vc itself, encoder and decoder in processes of their own."""
+
+    kind: Literal["s2vc"]
+    name: str = "tiny"
+    model: str = "tiny"
+    quality: tuple[Annotated[int, Field(ge=0, le=63)], ...] = Field(min_length=1)
+    keyint: int = Field(default=1000, ge=1)
+    device: str = "cpu"
+    options: tuple[str, ...] = ()
+
+    def points(self) -> list[Point]:
+        return [Point(label=f"q{q:02d}", variant="", values={"quality": q}) for q in self.quality]
+
+
+Codec = Annotated[X265 | Ours, Field(discriminator="kind")]
+
+
+class Clips(_Strict):
+    folder: str = "."
+    names: tuple[str, ...] = Field(min_length=1)
+
+    def paths(self) -> list[Path]:
+        """The clips' paths; a relative folder is one of S2VC_DATA_DIR, else of the current folder."""
+        folder = Path(self.folder)
+        if not folder.is_absolute() and os.environ.get(DATA_VARIABLE):
+            folder = Path(os.environ[DATA_VARIABLE]) / folder
+        return [folder / name for name in self.names]
+
+
+class Spec(_Strict):
+    name: str
+    clips: Clips
+    frames: int = Field(default=96, ge=1)
+    step: int = Field(default=1, ge=1)
+    """Network metrics are taken on every step-th frame only; PSNR on all."""
+    metrics: tuple[MetricName, ...] = ("psnr", "lpips-alex", "lpips-vgg", "dists")
+    codecs: tuple[Codec, ...] = Field(min_length=1)
+
+    @field_validator("codecs")
+    @classmethod
+    def _names_differ(cls, codecs: tuple[Any, ...]) -> tuple[Any, ...]:
+        names = [codec.name for codec in codecs]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(f"two codecs are named {', '.join(sorted(twice))}: give each its own name")
+        return codecs
+
+    @model_validator(mode="after")
+    def _names_are_file_names(self) -> Spec:
+        for name in (self.name, *(codec.name for codec in self.codecs)):
+            if not name or set(name) & set("/\\:") or name.startswith("."):
+                raise ValueError(f"{name!r} cannot be a file's name")
+        return self
+
+
+def load_spec(path: str | Path) -> Spec:
+    """Read and check a spec. Raises InputError that names the key, with its line where it has one."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"spec {path} cannot be read: {error.strerror if isinstance(error, OSError) else error}"
+        ) from error
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"spec {path} is not YAML: {' '.join(str(error).split())}") from error
+    try:
+        return Spec.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"] if part not in ("x265", "s2vc"))
+        line = _line(node, first["loc"])
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        where = f"{path}:{line}" if line else str(path)
+        raise InputError(f"{where}: {key or 'spec'}: {first['msg']}{more}") from error
+
+
+def _line(node: yaml.Node | None, path: tuple[int | str, ...]) -> int | None:
+    """Line of the deepest node on ``path`` that the file has."""
+    line = node.start_mark.line + 1 if node is not None else None
+    for part in path:
+        if isinstance(node, yaml.MappingNode):
+            found = [(key, value) for key, value in node.value if key.value == str(part)]
+            if found:
+                line, node = found[0][0].start_mark.line + 1, found[0][1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+    return line
