@@ -7,10 +7,18 @@ from typing import Annotated
 
 import typer
 
-from . import options
+from . import options, output
 from .guard import guarded
 
 app = typer.Typer(help="Measure: quality against size, and speed.", no_args_is_help=True)
+
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Weights of LPIPS and DISTS (default: the folder S2VC_WEIGHTS_DIR names)."
+    ),
+]
+Folders = Annotated[list[Path], typer.Argument(metavar="DIR…", help="Folders of results of `bench run`.")]
 
 
 @app.command("run")
@@ -18,12 +26,45 @@ app = typer.Typer(help="Measure: quality against size, and speed.", no_args_is_h
 def run(
     spec: Annotated[Path, typer.Argument(metavar="SPEC.yaml", help="Clips, codecs, points and metrics.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="One JSON a result goes here.")],
+    weights_dir: Weights = None,
+    device: options.Device = "cpu",
+    keep_files: Annotated[bool, typer.Option("--keep-files", help="Keep the coded files, too.")] = False,
     debug: options.Debug = False,
 ) -> None:
-    """Code clips at several points with several codecs and measure what comes back."""
+    """Code clips at several points with several codecs and measure what comes back; results found stand."""
+    options.check_device(device)
+
     from ..bench import run_bench
 
-    run_bench(spec, out)
+    run_bench(spec, out, weights_dir=weights_dir, device=device, keep_files=keep_files)
+
+
+@app.command("table")
+@guarded
+def table(folders: Folders, json: options.Json = False, debug: options.Debug = False) -> None:
+    """Means over the clips, point by point."""
+    from ..bench import summarise_bench
+
+    facts, text = summarise_bench(folders)
+    output.print_json(facts) if json else print(text)
+
+
+@app.command("compare")
+@guarded
+def compare(
+    folders: Folders,
+    anchor: Annotated[str, typer.Option(metavar="CODEC", help="Against which codec.")] = "x265",
+    metric: Annotated[
+        str, typer.Option(metavar="NAME", help="psnr, lpips-alex, lpips-vgg or dists.")
+    ] = "dists",
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """BD-rates of all codecs against one."""
+    from ..bench import compare_bench
+
+    facts, text = compare_bench(folders, anchor, metric)
+    output.print_json(facts) if json else print(text)
 
 
 @app.command("speed")

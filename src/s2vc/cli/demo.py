@@ -35,9 +35,9 @@ def demo(
     options.check_device(device)
     size = options.parse_size(scale, "--scale")
 
-    from ..bench import demo
+    from ..bench.demo import report, run
 
-    result = demo.run(
+    result = run(
         source,
         out,
         model=model,
@@ -52,4 +52,4 @@ def demo(
     if json:
         output.print_json(result)
     elif not quiet:
-        print(demo.report(result))
+        print(report(result))
