@@ -1,0 +1,72 @@
+"""Clocks and counters of the speed bench."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from s2vc.bench.timing import Stages, convolution_rate, count_macs, peak_memory  # noqa: E402
+from s2vc.errors import S2vcError  # noqa: E402
+
+
+def test_inner_stages_are_not_counted_twice() -> None:
+    now = [0.0]
+    stages = Stages(clock=lambda: now[0])
+    with stages.span("networks"):
+        now[0] += 1
+        with stages.span("entropy"):
+            now[0] += 10
+        with stages.span("entropy"):
+            now[0] += 20
+        now[0] += 2
+    assert dict(stages.seconds) == {"networks": 3, "entropy": 30}
+    assert dict(stages.calls) == {"networks": 1, "entropy": 2}
+
+
+def test_watching_wraps_and_puts_back() -> None:
+    class Coder:
+        def put(self, n: int) -> int:
+            return n + 1
+
+        @staticmethod
+        def cost(n: int) -> int:
+            return 2 * n
+
+    module = types.ModuleType("module")
+    module.search = lambda n: n - 1  # type: ignore[attr-defined]
+    before = dict(vars(Coder)), module.search
+    stages = Stages()
+    stages.watch(Coder, "put", "entropy")
+    stages.watch(Coder, "cost", "entropy")
+    stages.watch(module, "search", "motion")
+    assert (Coder().put(1), Coder.cost(2), module.search(3)) == (2, 4, 2)
+    assert dict(stages.calls) == {"entropy": 2, "motion": 1}
+    stages.unwatch()
+    assert (dict(vars(Coder)), module.search) == before
+
+
+def test_macs_of_convolutions_products_and_attention() -> None:
+    layer = torch.nn.Conv2d(4, 8, 3, padding=1)
+    with torch.inference_mode():
+        assert count_macs(lambda: layer(torch.rand(1, 4, 5, 6))) == 4 * 8 * 9 * 30
+        assert count_macs(lambda: torch.rand(3, 4) @ torch.rand(4, 5)) == 60
+        q, k = torch.rand(1, 2, 7, 16), torch.rand(1, 2, 5, 16)
+        attend = torch.nn.functional.scaled_dot_product_attention
+        assert count_macs(lambda: attend(q, k, k)) == 2 * 7 * 5 * 32
+
+
+def test_convolution_rate_is_a_rate() -> None:
+    assert convolution_rate(64, 48, seconds=0.02, channels=8) > 1e5
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="wait4 is of Unix")
+def test_peak_memory_is_the_childs_own() -> None:
+    small, _ = peak_memory([sys.executable, "-c", "pass"])
+    large, seconds = peak_memory([sys.executable, "-c", "x = bytearray(200_000_000)"])
+    assert 150e6 < large - small < 260e6 and seconds > 0
+    with pytest.raises(S2vcError, match="ended with 1: ValueError: no"):
+        peak_memory([sys.executable, "-c", "raise ValueError('no')"])
