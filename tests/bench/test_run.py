@@ -47,7 +47,7 @@ def test_a_run_is_charged_by_file_size_and_taken_up_again(clips: Path, tmp_path:
     coded = tmp_path / ".files" / "x265" / "odd" / "none-crf30.hevc"
     assert result["bytes"] == coded.stat().st_size and result["frames"] == 3
     assert result["bpp"] == 8 * result["bytes"] / (66 * 50 * 3)
-    assert result["metrics"]["psnr"]["mean"] > 25 and len(result["metrics"]["psnr"]["frames"]) == 3
+    assert result["metrics"]["psnr"]["mean"] > 20 and len(result["metrics"]["psnr"]["frames"]) == 3
     assert (
         "-preset ultrafast" in result["encode"]["command"]
         and str(tmp_path) not in result["encode"]["command"]

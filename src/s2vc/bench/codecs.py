@@ -1,7 +1,8 @@
 """Codecs under test: one small adapter each, which only knows how its commands are written.
 
 An adapter gives command lines; ``run`` starts each in a process of its own. ``decode`` leaves something that
-``s2vc.bench.frames`` reads: a y4m file or a folder of PNG pictures.
+``s2vc.bench.frames`` reads: lossless video that keeps the place of chroma samples (y4m does not), or PNG
+pictures.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class X265Adapter:
     """One thread without wavefronts: the same file every time, and the smallest."""
 
     suffix = ".hevc"
-    decoded_name = "decoded.y4m"
+    decoded_name = "decoded.mkv"
 
     def __init__(self, codec: X265) -> None:
         self.codec = codec
@@ -76,7 +77,7 @@ class X265Adapter:
     def decode(self, coded: Path, target: Path) -> list[str]:
         return [
             *[ffmpeg(), "-hide_banner", "-loglevel", "error", "-nostdin", "-y", "-threads", "1"],
-            *["-i", str(coded), "-fps_mode", "passthrough", "-f", "yuv4mpegpipe", "-strict", "-1"],
+            *["-i", str(coded), "-fps_mode", "passthrough", "-c:v", "ffv1"],
             str(target),
         ]
 

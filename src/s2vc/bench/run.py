@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from s2vc.bench.codecs import Adapter, adapter
-from s2vc.bench.frames import CONVERSION, read_rgb
+from s2vc.bench.frames import conversion, read_rgb
 from s2vc.bench.metrics import Meter
 from s2vc.bench.spec import Point, Spec
 from s2vc.errors import InputError, OutputError, S2vcError
@@ -217,7 +217,7 @@ def _result(
         "bpp": 8 * record["bytes"] / (width * height * frames),
         "metrics": metrics,
         "missing": meter.missing,
-        "rgb": CONVERSION,
+        "rgb": conversion(),
         "measured_with": meter.made_with,
         "encode": record["encode"],
         "decode": record["decode"],
@@ -229,7 +229,7 @@ def _result(
 
 def _stands(job: Job, spec: Spec) -> bool:
     found = read_json(job.result)
-    if not found or "error" in found or found.get("schema") != SCHEMA or found.get("rgb") != CONVERSION:
+    if not found or "error" in found or found.get("schema") != SCHEMA or found.get("rgb") != conversion():
         return False
     if found["measured_with"]["step"] != spec.step:
         return False
