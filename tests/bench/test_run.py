@@ -15,7 +15,7 @@ from s2vc.bench import run_bench
 from s2vc.bench.codecs import ffmpeg
 from s2vc.bench.run import Job, jobs, run
 from s2vc.bench.spec import Spec
-from s2vc.errors import OutputError, S2vcError
+from s2vc.errors import InputError, OutputError, S2vcError
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +107,15 @@ def test_a_folder_that_cannot_be_written(clips: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):
         run(spec(clips, crf=(40,)), tmp_path / "file")
+
+
+def test_only_the_codecs_asked_for(clips: Path, tmp_path: Path) -> None:
+    both = spec(clips, crf=(40,)).model_copy(
+        update={"codecs": (*spec(clips).codecs, Ours(kind="s2vc", quality=(0,)))}
+    )
+    assert run(both, tmp_path, only=["x265"]).done == 2
+    with pytest.raises(InputError, match="no codec vvenc"):
+        run(both, tmp_path, only=["vvenc"])
 
 
 def test_jobs_of_a_clip_stand_together(clips: Path, tmp_path: Path) -> None:

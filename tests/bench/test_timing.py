@@ -49,6 +49,22 @@ def test_watching_wraps_and_puts_back() -> None:
     assert (dict(vars(Coder)), module.search) == before
 
 
+def test_a_generators_user_is_not_counted() -> None:
+    now = [0.0]
+
+    class Reader:
+        def __iter__(self):  # type: ignore[no-untyped-def]
+            for number in range(3):
+                now[0] += 1
+                yield number
+
+    stages = Stages(clock=lambda: now[0])
+    stages.watch(Reader, "__iter__", "reading")
+    for _ in Reader():
+        now[0] += 10
+    assert stages.seconds["reading"] == 3
+
+
 def test_macs_of_convolutions_products_and_attention() -> None:
     layer = torch.nn.Conv2d(4, 8, 3, padding=1)
     with torch.inference_mode():

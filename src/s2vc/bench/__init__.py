@@ -21,10 +21,12 @@ def run_bench(
     weights_dir: str | Path | None = None,
     device: str = "cpu",
     keep_files: bool = False,
+    only: Sequence[str] = (),
 ) -> None:
     """Make the results of a spec file that ``out`` lacks, a line each on stderr; then its table on stdout.
 
-    Raises S2vcError at the end when results failed; the others stand.
+    ``only``: names of the codecs to run, default all. Raises S2vcError at the end when results failed; the
+    others stand.
     """
     from s2vc.bench.compare import summarise, table
     from s2vc.bench.run import run
@@ -32,7 +34,7 @@ def run_bench(
 
     outcome = run(
         load_spec(spec), out, weights_dir=weights_dir, device=device, keep_files=keep_files,
-        report=lambda line: print(line, file=sys.stderr, flush=True),
+        only=only, report=lambda line: print(line, file=sys.stderr, flush=True),
     )  # fmt: skip
     print(table(summarise(out)))
     if outcome.failed:

@@ -92,20 +92,27 @@ def run(
     *,
     weights_dir: str | Path | None = None,
     device: str = "cpu",
-    together: int = 4,
+    together: int = 8,
     keep_files: bool = False,
+    only: Sequence[str] = (),
     report: Callable[[str], None] = lambda line: None,
 ) -> Outcome:
     """Make every result of ``spec`` that ``folder`` does not hold yet; what fails is a row that says so.
 
     ``together``: how many points of a clip are measured in one pass over the source. ``keep_files`` keeps the
-    coded files after they are measured. Raises OutputError when the folder cannot be written.
+    coded files after they are measured. ``only`` names the codecs to run (default: all). Raises OutputError
+    when the folder cannot be written.
     """
     folder = Path(folder)
+    unknown = set(only) - {codec.name for codec in spec.codecs}
+    if unknown:
+        raise InputError(f"spec {spec.name} has no codec {', '.join(sorted(unknown))}: check the names")
     meter: Meter | None = None
     outcome = Outcome()
     groups: dict[tuple[Path, str], list[Job]] = {}
     for job in jobs(spec, folder):
+        if only and job.codec not in only:
+            continue
         groups.setdefault((job.clip, job.codec), []).append(job)
     for group in groups.values():
         waiting = []

@@ -7,6 +7,7 @@ the codec carries no clocks.
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import subprocess
 import sys
@@ -55,20 +56,36 @@ class Stages:
                 self.calls[stage] += 1
 
     def watch(self, owner: Any, name: str, stage: str) -> None:
-        """Count every call of ``owner.name`` (a module's function or a class's method) as ``stage``'s."""
+        """Count every call of ``owner.name`` (a module's function or a class's method) as ``stage``'s.
+
+        Of a generator each step is counted, not what its user does in between.
+        """
         original = vars(owner)[name]
         inner = original.__func__ if isinstance(original, (staticmethod, classmethod)) else original
 
         @functools.wraps(inner)
         def timed(*args: Any, **kwargs: Any) -> Any:
             with self.span(stage):
-                return inner(*args, **kwargs)
+                result = inner(*args, **kwargs)
+            return self._steps(result, stage) if inspect.isgenerator(result) else result
 
         replacement: Any = timed
         if isinstance(original, (staticmethod, classmethod)):
             replacement = type(original)(timed)
         setattr(owner, name, replacement)
         self._undo.append(lambda: setattr(owner, name, original))
+
+    def _steps(self, generator: Iterator[Any], stage: str) -> Iterator[Any]:
+        try:
+            while True:
+                with self.span(stage):
+                    try:
+                        item = next(generator)
+                    except StopIteration:
+                        return
+                yield item
+        finally:
+            generator.close()  # type: ignore[attr-defined]
 
     def unwatch(self) -> None:
         """Put back all that was watched, the last first."""
