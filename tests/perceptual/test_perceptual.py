@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import types
@@ -241,3 +242,23 @@ def test_published_weights_rank_damage() -> None:
     for metric in (LPIPS("alex"), LPIPS("vgg"), DISTS()):
         distances = [float(metric(x, (x + s * noise).clamp(0, 1))) for s in (0.02, 0.05, 0.1, 0.2)]
         assert distances == sorted(distances) and distances[0] > 0
+
+
+@needs_weights
+def test_dists_of_documented_pictures() -> None:
+    # shared/weights/README.md: grass against another grass crop .182, grass against gravel .326
+    found = importlib.util.find_spec("skimage")
+    if found is None or found.origin is None:
+        pytest.skip("pictures of scikit-image needed: pip install scikit-image")
+    folder = Path(found.origin).parent / "data"
+    import av
+
+    def crop(name: str, left: int) -> torch.Tensor:
+        with av.open(str(folder / name)) as container:
+            picture = next(container.decode(video=0)).to_ndarray(format="rgb24")
+        return torch.from_numpy(picture)[:256, left : left + 256].permute(2, 0, 1)[None] / 255
+
+    metric = DISTS()
+    grass = crop("grass.png", 0)
+    assert float(metric(grass, crop("grass.png", 256))) == pytest.approx(0.182, abs=1e-3)
+    assert float(metric(grass, crop("gravel.png", 0))) == pytest.approx(0.326, abs=1e-3)
