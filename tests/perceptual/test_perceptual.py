@@ -253,10 +253,13 @@ def test_dists_of_documented_pictures() -> None:
     folder = Path(found.origin).parent / "data"
     import av
 
-    def crop(name: str, left: int) -> torch.Tensor:
+    def crop(name: str, corner: int) -> torch.Tensor:
         with av.open(str(folder / name)) as container:
             picture = next(container.decode(video=0)).to_ndarray(format="rgb24")
-        return torch.from_numpy(picture)[:256, left : left + 256].permute(2, 0, 1)[None] / 255
+        return (
+            torch.from_numpy(picture)[corner : corner + 256, corner : corner + 256].permute(2, 0, 1)[None]
+            / 255
+        )
 
     metric = DISTS()
     grass = crop("grass.png", 0)
