@@ -1,0 +1,1 @@
+"""Networks and nothing else: blocks, ``tiny`` and ``base``. Imports torch and no other room of s2vc."""

@@ -1,0 +1,1 @@
+"""The ``tiny`` preset: S²VC at a laptop's size (DESIGN §5)."""

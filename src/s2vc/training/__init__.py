@@ -1,0 +1,1 @@
+"""Recipes, stages, losses, data, the loop."""
