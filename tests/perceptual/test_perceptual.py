@@ -237,10 +237,10 @@ def test_first_filters_are_the_published_ones() -> None:
 
 @needs_weights
 def test_published_weights_rank_damage() -> None:
-    x = nn.functional.interpolate(pictures(13, (24, 32), 1), scale_factor=6, mode="bicubic").clamp(0, 1)
+    x = nn.functional.interpolate(pictures(13, (16, 24), 1), scale_factor=4, mode="bicubic").clamp(0, 1)
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(14))
     for metric in (LPIPS("alex"), LPIPS("vgg"), DISTS()):
-        distances = [float(metric(x, (x + s * noise).clamp(0, 1))) for s in (0.02, 0.05, 0.1, 0.2)]
+        distances = [float(metric(x, (x + s * noise).clamp(0, 1))) for s in (0.02, 0.1)]
         assert distances == sorted(distances) and distances[0] > 0
 
 
