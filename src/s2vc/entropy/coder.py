@@ -45,12 +45,11 @@ class SymbolEncoder:
         symbols, table_index = np.asarray(symbols), np.asarray(table_index)
         if symbols.shape != table_index.shape:
             raise ValueError(f"symbols {symbols.shape} and table indices {table_index.shape} differ in shape")
-        if symbols.size and not _INT16.min <= symbols.min() <= symbols.max() <= _INT16.max:
-            raise ValueError("a symbol does not fit 16 bits")
         groups = _Groups(table_index, tables)
-        values = symbols.reshape(-1).take(groups.order).astype(np.int32)
-        if np.count_nonzero(symbols) != np.count_nonzero(values):
+        values = symbols.reshape(-1).take(groups.order)
+        if len(values) < symbols.size and np.count_nonzero(symbols) != np.count_nonzero(values):
             raise ValueError("a symbol that its table index skips is not 0")
+        values = values.astype(np.int32, copy=False)
         places = values - groups.low
         # One comparison for both ends: seen as unsigned, a negative place is a large one.
         escaped = np.flatnonzero(places.view(np.uint32) >= groups.size.view(np.uint32))
@@ -58,7 +57,10 @@ class SymbolEncoder:
         for model, start, stop in groups.runs:
             self._coder.encode(places[start:stop], model)
         if len(escaped):
-            self._put_escapes(*split_escapes(values[escaped], groups.low[escaped], groups.size[escaped]))
+            values = values[escaped]
+            if values.min() < _INT16.min or values.max() > _INT16.max:
+                raise ValueError("a symbol does not fit 16 bits")
+            self._put_escapes(*split_escapes(values, groups.low[escaped], groups.size[escaped]))
 
     def _put_escapes(self, classes: IntArray, below: IntArray, offsets: IntArray) -> None:
         self._coder.encode(classes, _escape_model())
@@ -80,11 +82,15 @@ class SymbolEncoder:
         if not len(words):
             return b""
         written, (low, width) = self._coder.pos()
-        # constriction picks a number in the final interval that holds whatever words follow. Ours are followed
-        # by zeros, so a shorter one will do: go back to the interval's low end and start from there.
-        digits = int.from_bytes(words[: written + 1].astype(">u4").tobytes(), "big") << 32
+        # constriction picks a number of the final interval that holds whatever words follow. Ours are
+        # followed by zeros, so a shorter one will do: go back to the interval's low end and start there.
+        # A carry or borrow ends in the last word that is neither all zeros nor all ones.
+        stoppers = np.flatnonzero(words[:written] + np.uint32(1) > 1)
+        first = int(stoppers[-1]) if len(stoppers) else 0
+        digits = int.from_bytes(words[first : written + 1].astype(">u4").tobytes(), "big") << 32
         digits -= ((digits & (2**64 - 1)) - low) % 2**64
-        return _shortest(digits, width, 4 * (written + 2))
+        tail = _roundest(digits, width, 4 * (written + 2 - first))
+        return (words[:first].astype(">u4").tobytes() + tail).rstrip(b"\0")
 
 
 class SymbolDecoder:
@@ -143,12 +149,15 @@ class _Groups:
             raise ValueError(f"table indices must be uint8, not {table_index.dtype}")
         flat = table_index.reshape(-1)
         total = int(np.count_nonzero(flat))
-        if 2 * total > flat.size:
-            self.order = np.argsort(flat, kind="stable")[flat.size - total :]
-        else:  # mostly skipped: leave that out first
-            coded = np.flatnonzero(flat)
-            self.order = coded.take(np.argsort(flat.take(coded), kind="stable"))
-        stops = np.searchsorted(flat.take(self.order), np.arange(len(tables), dtype=np.uint8), side="right")
+        # Where most is skipped, leaving that out first is cheaper than sorting all.
+        coded = np.flatnonzero(flat) if 2 * total < flat.size else None
+        keys = flat if coded is None else flat.take(coded)
+        order = np.argsort(keys, kind="stable")
+        skipped = len(keys) - total
+        indices = np.arange(len(tables), dtype=np.uint8)
+        stops = np.searchsorted(keys, indices, side="right", sorter=order) - skipped
+        order = order[skipped:]
+        self.order = order if coded is None else coded.take(order)
         if stops[-1] != total:
             raise ValueError(f"table {flat.max()} of {len(tables)} does not exist")
         counts = np.diff(stops, prepend=0)
@@ -207,10 +216,10 @@ def _bit_places(lengths: IntArray) -> IntArray:
     return np.repeat(np.cumsum(lengths), lengths) - 1 - np.arange(int(lengths.sum()))
 
 
-def _shortest(low: int, width: int, size: int) -> bytes:
-    """The shortest bytes that, zeros appended up to ``size``, are a number in low..low + width - 1."""
+def _roundest(low: int, width: int, size: int) -> bytes:
+    """Of the numbers low..low + width - 1 the one with the most zero bits at its end, in ``size`` bytes."""
     if low == 0:
-        return b""
+        return bytes(size)
     high = low + width - 1
     zeros = ((low - 1) ^ high).bit_length() - 1  # the most zero bits that a number in the range can end in
-    return (high >> zeros << zeros).to_bytes(size, "big").rstrip(b"\0")
+    return (high >> zeros << zeros).to_bytes(size, "big")

@@ -12,6 +12,7 @@ whose ``bit(context, wanted)`` returns the bit that was coded; a decoder does no
 
 from __future__ import annotations
 
+from functools import cache
 from math import log2
 
 import numpy as np
@@ -218,47 +219,89 @@ def motion_bits(
 
 def predict(field: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
     """The prediction of every block of a field [hb, wb, 2] from its neighbours in that field."""
-    left = np.zeros_like(field)
-    left[:, 1:] = field[:, :-1]
-    prediction = left.copy()
-    above = field[:-1]
-    corner = np.empty_like(above)
-    corner[:, :-1] = above[:, 1:]
-    corner[:, -1] = above[:, max(0, field.shape[1] - 2)]
-    left = left[1:]
-    prediction[1:] = np.maximum(np.minimum(left, above), np.minimum(np.maximum(left, above), corner))
-    return prediction
+    left, above, corner = _neighbours(field)
+    return np.maximum(np.minimum(left, above), np.minimum(np.maximum(left, above), corner))
 
 
-# For a search over many vectors: about what the parts cost in a packet of medium activity.
-EQUAL_BITS = 0.4
-"""About what a vector equal to its prediction costs."""
-CANDIDATE_BITS = 4.5
-"""About what a vector equal to a candidate (previous field, left, above) costs."""
-DIFFERENT_BITS = 2.6
-"""About what any other vector costs before its two components' ``difference_bits``."""
+class VectorCost:
+    """About what vectors would cost each block, for an encoder's search, next to its neighbours in ``field``.
 
-
-def difference_bits() -> npt.NDArray[np.float32]:
-    """About what a component's difference costs, float32 [511], by its magnitude 0..510.
-
-    ``DIFFERENT_BITS + difference_bits()[abs(dx)] + difference_bits()[abs(dy)]`` is the estimate for a vector
-    that is neither its prediction nor a candidate; ``motion_bits`` is exact.
+    Probabilities are those of a packet's start, so that no block waits for another. ``motion_bits`` is exact,
+    and slow. ``field`` and ``previous`` are [hb, wb, 2] within ``LIMIT``.
     """
+
+    def __init__(self, field: npt.NDArray[np.int16], previous: npt.NDArray[np.int16] | None = None) -> None:
+        no, yes = _start_bits()
+        left, above, corner = (_packed(vectors) for vectors in _neighbours(field))
+        self._prediction = predict(field)
+        prediction = _packed(self._prediction)
+        equal = np.pad((_packed(field) == prediction).astype(np.int64), ((1, 0), (1, 0)), constant_values=1)
+        context = equal[1:, :-1] + equal[:-1, 1:] + 3 * (left == above) * (1 + (above == corner))
+        before = None if previous is None else _packed(previous)
+        if before is not None:
+            context += 9 * (1 + (before == prediction))
+        self._other = no[context]
+        cheap = [(prediction, yes[context])]
+        for place, candidate in enumerate((before, left, above)):
+            if candidate is None:
+                continue
+            asked = np.ones(candidate.shape, dtype=bool)
+            for earlier, _ in cheap:
+                asked &= candidate != earlier
+            cheap.append((candidate, self._other + yes[_CANDIDATE + place]))
+            self._other = self._other + np.where(asked, no[_CANDIDATE + place], 0)
+        self._cheap = cheap[::-1]  # where candidates are the same, the first one counts
+
+    def __call__(self, vectors: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
+        """Bits a block, float32 [hb, wb], of ``vectors`` [hb, wb, 2] within ``LIMIT``."""
+        table = difference_bits()
+        difference = np.abs(vectors - self._prediction)
+        bits = self._other + table[difference[..., 0]] + table[difference[..., 1]]
+        packed = _packed(vectors)
+        for candidate, cost in self._cheap:
+            bits = np.where(packed == candidate, cost, bits)
+        return bits.astype(np.float32)
+
+
+@cache
+def difference_bits() -> npt.NDArray[np.float32]:
+    """About what a component's difference from the prediction costs, float32 [511], by its magnitude."""
+    no, yes = (bits.tolist() for bits in _start_bits())
     table = np.zeros(511)
     for base in _COMPONENTS:
-        share = [ones / (zeros + ones) for zeros, ones in START[base : base + 17]]
-        for magnitude in range(511):
-            if magnitude == 0:
-                table[0] -= log2(1 - share[0])
-                continue
+        table[0] += no[base]
+        for magnitude in range(1, 511):
             length = magnitude.bit_length() - 1
-            cost = 1.0 - log2(share[0]) + max(0, length - 1)
-            cost -= sum(log2(share[1 + n]) for n in range(length))
+            table[magnitude] += yes[base] + 1 + sum(yes[base + 1 : base + 1 + length])
             if length < _LONGEST:
-                cost -= log2(1 - share[1 + length])
+                table[magnitude] += no[base + 1 + length]
             if length:
-                bit = magnitude >> (length - 1) & 1
-                cost -= log2(share[8 + length] if bit else 1 - share[8 + length])
-            table[magnitude] += cost
+                first = yes if magnitude >> (length - 1) & 1 else no
+                table[magnitude] += first[base + 8 + length] + length - 1
     return (table / 2).astype(np.float32)
+
+
+@cache
+def _start_bits() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """What a zero and a one cost in every context at a packet's start."""
+    share = np.array([ones / (zeros + ones) for zeros, ones in START])
+    return -np.log2(1 - share), -np.log2(share)
+
+
+def _neighbours(
+    field: npt.NDArray[np.int16],
+) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16], npt.NDArray[np.int16]]:
+    """Left, above and above right of every block, with the format's rules for the edges."""
+    left = np.zeros_like(field)
+    left[:, 1:] = field[:, :-1]
+    above, corner = left.copy(), left.copy()
+    above[1:] = field[:-1]
+    corner[1:, :-1] = field[:-1, 1:]
+    if field.shape[1]:
+        corner[1:, -1] = field[:-1, max(0, field.shape[1] - 2)]
+    return left, above, corner
+
+
+def _packed(field: npt.NDArray[np.int16]) -> npt.NDArray[np.int32]:
+    """Each vector as one number, to compare both components at once."""
+    return np.ascontiguousarray(field, dtype=np.int16).view(np.int32)[..., 0]
