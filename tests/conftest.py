@@ -7,17 +7,21 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
+
+
+def pytest_configure() -> None:
+    """Without the variables, folders beside the checkout stand in where they exist, as in ``.ci/run``."""
+    for name in ("data", "weights", "reference"):
+        if (SHARED / name).is_dir():
+            os.environ.setdefault(f"S2VC_{name.upper()}_DIR", str(SHARED / name))
 
 
 def _folder(variable: str, what: str) -> Path:
-    """The folder that ``variable`` names, else the one beside the checkout; skips the test without it."""
-    named = os.environ.get(variable)
-    # S2VC_DATA_DIR stands for ../shared/data, and so on.
-    path = Path(named) if named else ROOT.parent / "shared" / variable.split("_")[1].lower()
-    if not path.is_dir():
+    named = os.environ.get(variable, "")
+    if not named or not Path(named).is_dir():
         pytest.skip(f"{variable} names no folder: the test needs {what}")
-    return path
+    return Path(named)
 
 
 @pytest.fixture(scope="session")

@@ -8,30 +8,40 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
+import math
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from s2vc.bench.codecs import X265Adapter, ffmpeg
 from s2vc.bench.frames import read_rgb
 from s2vc.bench.metrics import Meter
-from s2vc.bench.spec import X265, MetricName, Point
+from s2vc.bench.spec import X265, Point
 from s2vc.errors import InputError, OutputError, S2vcError
+
+if TYPE_CHECKING:
+    from s2vc.video import VideoInfo
 
 PRESET = "slow"
 LINES = 240
 """Footage of more lines is scaled down to this, so that the demonstration ends within minutes on a laptop."""
+SWSCALE = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+DISTS_STEP = 16
+"""DISTS is taken of every such frame: its network costs more than the codec."""
 
 
 @dataclass(frozen=True)
 class Coded:
-    """One codec's side; ``psnr`` (dB, RGB) and ``dists`` (None without its weights) are means over frames."""
+    """One codec's side; ``psnr`` (dB, RGB) and ``dists`` (some frames; None without weights) are means."""
 
     name: str
     bytes: int
@@ -122,7 +132,7 @@ def run(
 
     other = folder / "x265.hevc"
     crf = _match_x265(prepared, other, coded.stat().st_size)
-    other_decoded = folder / "x265.y4m"
+    other_decoded = folder / "x265.mkv"
     _ffmpeg(X265Adapter(_x265(crf)).decode(other, other_decoded), "decode x265's file")
 
     ours_quality, other_quality = _measure(prepared, [decoded, other_decoded])
@@ -140,13 +150,13 @@ def run(
             "strip": str(folder / "strip.png"),
             "side by side": str(folder / "side-by-side.mp4"),
             "coded": str(coded),
-            "decoded": str(decoded),
+            "ours": str(decoded),
+            "x265": str(other_decoded),
         },
         warnings=prepared.warnings,
     )
     _write_strip(folder / "strip.png", result, [prepared.path, decoded, other_decoded])
     _write_side_by_side(folder / "side-by-side.mp4", [prepared.path, decoded, other_decoded], prepared.rate)
-    other_decoded.unlink()
     (folder / "demo.json").write_text(json.dumps(dataclasses.asdict(result), indent=1) + "\n")
     return result
 
@@ -183,26 +193,39 @@ def report(result: DemoResult) -> str:
 
 
 def _prepare(footage: Path, target: Path, frames: int, scale: tuple[int, int] | None) -> _Source:
-    """The source as both codecs get it: the first frames, scaled, lossless."""
+    """The source as both codecs get it: the first frames, upright, scaled, lossless."""
     from s2vc.video import open_output, open_video
 
     with open_video(footage, frames=1) as probe:
-        width, height = probe.info.width, probe.info.height
-    if scale is None and min(width, height) > LINES:
-        scale = _scaled(width, height)
+        shown = _upright(probe.info)
+    if scale is None and min(shown.width, shown.height) > LINES:
+        scale = _scaled(shown.width, shown.height)
     written = 0
     with open_video(footage, frames=frames, scale=scale) as reader:
-        info = reader.info
+        info = _upright(reader.info)
+        turns = reader.info.rotation // 90
         with open_output(target, info, lossless=True, overwrite=True) as writer:
             for frame in reader:
-                writer.write(frame)
+                upright = np.ascontiguousarray(np.rot90(frame.rgb, -turns))
+                writer.write(dataclasses.replace(frame, rgb=upright))
                 written += 1
         notes = tuple(reader.warnings)
     if written == 0:
         raise InputError(f"{footage} has no frames: give another video")
-    rate = Fraction(info.average_rate or 25)
-    width, height = scale or (width, height)
-    return _Source(target, width, height, written, rate, notes)
+    return _Source(target, info.width, info.height, written, Fraction(info.average_rate or 25), notes)
+
+
+def _upright(info: VideoInfo) -> VideoInfo:
+    """The same video when its pictures are turned as a player turns them."""
+    if info.rotation % 180 == 0:
+        return dataclasses.replace(info, rotation=0)
+    return dataclasses.replace(
+        info,
+        width=info.height,
+        height=info.width,
+        sample_aspect_ratio=1 / info.sample_aspect_ratio,
+        rotation=0,
+    )
 
 
 def _scaled(width: int, height: int) -> tuple[int, int]:
@@ -225,35 +248,47 @@ def _x265(crf: float) -> X265:
     return X265(kind="x265", preset=PRESET, crf=(crf,))
 
 
-def _encode_x265(source: _Source, target: Path, crf: float) -> int:
-    point = Point(label="", variant="", values={"tune": "none", "crf": crf})
-    command = X265Adapter(_x265(crf)).encode(source.path, source.frames, point, target)
-    _ffmpeg(command, "encode with x265")
-    return target.stat().st_size
-
-
 def _match_x265(source: _Source, target: Path, size: int) -> float:
     """Leave x265's best file of at most ``size`` bytes at ``target``; the CRF that made it."""
-    return bisect_crf(lambda crf: _encode_x265(source, target, crf), size)
+    with tempfile.TemporaryDirectory(prefix="s2vc-demo-") as scratch:
+        # x265 codes 4:2:0: converted once, and tagged, so that nothing guesses the matrix on the way back.
+        converted = Path(scratch) / "source.mkv"
+        command = [ffmpeg(), "-hide_banner", "-loglevel", "error", "-i", str(source.path)]
+        command += ["-vf", f"scale=out_color_matrix=bt709:out_range=tv:flags={SWSCALE},format=yuv420p10le"]
+        command += ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"]
+        _ffmpeg([*command, "-fps_mode", "passthrough", "-c:v", "ffv1", str(converted)], "convert the source")
+
+        def encode(crf: float) -> int:
+            point = Point(label="", variant="", values={"tune": "none", "crf": crf})
+            command = X265Adapter(_x265(crf)).encode(converted, source.frames, point, target)
+            _ffmpeg(command, "encode with x265")
+            return target.stat().st_size
+
+        return match_crf(encode, size)
 
 
-def bisect_crf(encode: Callable[[float], int], size: int, tolerance: float = 0.03) -> float:
+def match_crf(encode: Callable[[float], int], size: int, tolerance: float = 0.03) -> float:
     """The CRF in [0, 51] whose size is at most ``size`` and within ``tolerance`` of it, or the nearest found.
 
     ``encode(crf)`` writes a file and gives its bytes, fewer for a higher CRF; the file of the CRF returned
     is written last. Where even 51 is too large, it is 51.
     """
     low, high = 0.0, 51.0
-    written, got = high, encode(high)
+    got = encode(high)
+    # A file halves about every six steps: a first guess at the size of CRF 0, so that few encodings do.
+    low_size, high_size = got * 2 ** (high / 6), max(got, 1)
     if got >= (1 - tolerance) * size:
         return high
-    for _ in range(8):
-        written = (low + high) / 2
+    written = high
+    for step in range(10):
+        share = math.log(size / high_size) / math.log(max(low_size, size + 1) / high_size)
+        # Every third step halves the range, so that an odd curve cannot stall the search.
+        written = high - (high - low) * (0.5 if step % 3 == 2 else min(max(share, 0.02), 0.98))
         got = encode(written)
         if got > size:
-            low = written
+            low, low_size = written, got
             continue
-        high = written
+        high, high_size = written, max(got, 1)
         if got >= (1 - tolerance) * size:
             return high
     if written != high:
@@ -269,13 +304,17 @@ def _ffmpeg(command: list[str], purpose: str) -> None:
 
 
 def _measure(source: _Source, decoded: Sequence[Path]) -> list[dict[str, float]]:
-    """Mean PSNR of each decoding, and mean DISTS where its weights are here."""
-    metrics: list[MetricName] = ["psnr", "dists"]
-    found = []
-    for one in Meter(metrics).measure(read_rgb(source.path), [read_rgb(path) for path in decoded]):
+    """Mean PSNR of each decoding over all frames, and mean DISTS over some where its weights are here."""
+    pixels = Meter(["psnr"]).measure(read_rgb(source.path), [read_rgb(path) for path in decoded])
+    looks = Meter(["dists"]).measure(
+        islice(read_rgb(source.path), 0, None, DISTS_STEP),
+        [islice(read_rgb(path), 0, None, DISTS_STEP) for path in decoded],
+    )
+    found: list[dict[str, float]] = [{} for _ in decoded]
+    for number, one in [*enumerate(pixels), *enumerate(looks)]:
         if isinstance(one, S2vcError):
             raise one
-        found.append({name: float(values["mean"]) for name, values in one.items()})
+        found[number].update({name: float(values["mean"]) for name, values in one.items()})
     return found
 
 
