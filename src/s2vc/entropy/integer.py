@@ -93,7 +93,7 @@ class IntegerEntropyModel:
             name: IntegerLayer(
                 np.asarray(arrays[f"{name}.weight"], dtype=np.int8),
                 np.asarray(arrays[f"{name}.bias"], dtype=np.int32),
-                int(arrays[f"{name}.shift"]),  # type: ignore[call-overload]
+                int(np.asarray(arrays[f"{name}.shift"]).item()),
             )
             for name in self.LAYERS
         }

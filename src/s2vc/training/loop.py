@@ -175,12 +175,14 @@ class Trainer:
         matrices, rest = split_parameters(self.model, NOT_FOR_MUON)
         own = [p for n, p in self.model.named_parameters() if p.requires_grad and "entropy." in n]
         slow = [p for n, p in self.model.named_parameters() if p.requires_grad and "transform" in n]
-        known = {id(p) for p in own + slow}
+        fast = [p for n, p in self.model.named_parameters() if p.requires_grad and "log_step" in n]
+        known = {id(p) for p in own + slow + fast}
         adam = torch.optim.AdamW(
             [
                 {"params": [p for p in rest if id(p) not in known], "lr": stage.learning_rate},
                 {"params": own, "lr": stage.learning_rate},
                 {"params": slow, "lr": stage.learning_rate * 0.1},
+                {"params": fast, "lr": stage.learning_rate * 5},
             ],
             betas=(0.9, 0.99),
             weight_decay=0.0,

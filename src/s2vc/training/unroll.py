@@ -113,7 +113,8 @@ def unroll(
             with torch.autocast("cpu", enabled=False):
                 index1 = model.entropy.second_pass(trunk, symbols0)
                 y1, symbols1, bits1, proxy1 = _code_pass(y, mean1, index1, ~even)
-                memory = next_memory(memory, symbols0 + symbols1)
+                # An I-frame leaves no memory: so does a chunk's start, and the model learns to live with that.
+                memory = next_memory(memory, symbols0 + symbols1) * (~opens)
             buffer, _ = codec.synthesise(y0 + y1, context, first, quality)
             references.append(buffer.reference)
             features.append(buffer.feature)

@@ -20,7 +20,7 @@ from s2vc.nn.tiny.entropy import round_through
 
 GREY = 128.0
 PICTURE_SCALE = 1 / 64
-COARSEST_STEP, FINEST_STEP = 96.0, 8.0  # quantiser steps of quality 0 and 63 before training, in levels
+COARSEST_STEP, FINEST_STEP = 128.0, 16.0  # quantiser steps of quality 0 and 63 before training, in levels
 
 
 @dataclass

@@ -50,7 +50,7 @@ class IntegerConv(nn.Module):
         return {
             f"{name}.weight": weight.astype(np.int8),
             f"{name}.bias": bias.astype(np.int32),
-            f"{name}.shift": np.array(self.shift, dtype=np.int32),
+            f"{name}.shift": np.array([self.shift], dtype=np.int32),
         }
 
 

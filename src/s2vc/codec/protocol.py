@@ -1,0 +1,97 @@
+"""The protocol between the state machine and a preset, and what travels across it.
+
+A preset has two halves. Its *symbol model* says, part by part, which tables code a frame's integers, given what
+was read before (``tiny``: numpy on integers, so that files are read without torch; ``base``: torch on floats).
+Its *frame model* analyses frames, updates the picture buffer from symbols and renders pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s2vc.entropy.tables import Tables
+
+Integers: TypeAlias = NDArray[np.integer[Any]]
+Picture: TypeAlias = NDArray[np.uint8]
+MOTION = "motion"
+
+
+@dataclass(frozen=True)
+class FrameKind:
+    """What is known of a frame before its packet is read: intra, reset (feature buffer empty), quality 0..63."""
+
+    intra: bool
+    reset: bool
+    quality: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """The next integers of a packet.
+
+    ``index``: uint8 table indices, any shape, with ``tables``; or, for the motion field, ``shape`` (rows,
+    columns) in blocks and ``previous``, the previous frame's field of this chunk.
+    """
+
+    name: str
+    index: NDArray[np.uint8] | None = None
+    tables: Tables | None = None
+    shape: tuple[int, int] = (0, 0)
+    previous: NDArray[np.int16] | None = None
+
+
+Symbols: TypeAlias = dict[str, Integers]
+PartSource: TypeAlias = Callable[[Part], Integers]
+Parts: TypeAlias = Generator[Part, Integers, None]
+
+
+class SymbolModel(Protocol):
+    """Table indices of a preset's packets."""
+
+    def new_memory(self, height: int, width: int) -> Any:
+        """What the entropy model remembers at the start of a chunk of padded pictures."""
+
+    def parts(self, kind: FrameKind, memory: Any) -> Parts:
+        """A packet's parts in coding order; each ``yield`` is sent the part's symbols. Updates ``memory``."""
+
+
+class FrameCoding(Protocol):
+    """One frame being coded: yields the buffer's next state once all its symbols are known."""
+
+    def take(self, name: str, symbols: Integers) -> None:
+        """The symbols of the next part, in coding order."""
+
+    def finish(self) -> tuple[Any, Any]:
+        """(buffer after this frame, features to render it from)."""
+
+
+class FrameAnalysis(FrameCoding, Protocol):
+    """The encoder's side of it: it also says what the symbols are."""
+
+    def symbols(self, part: Part) -> Integers:
+        """The part's symbols for the frame being analysed."""
+
+
+class FrameModel(Protocol):
+    """A preset's networks. Pictures are uint8 (H, W, 3), H and W multiples of ``multiple``."""
+
+    multiple: int
+    symbols: SymbolModel
+
+    def new_buffer(self, height: int, width: int) -> Any: ...
+
+    def analyse(self, picture: Picture, buffer: Any, kind: FrameKind) -> FrameAnalysis: ...
+
+    def coding(self, buffer: Any, kind: FrameKind) -> FrameCoding: ...
+
+    def new_render_state(self, height: int, width: int) -> Any: ...
+
+    def render(
+        self, features: Sequence[Any], kinds: Sequence[FrameKind], state: Any
+    ) -> tuple[list[Picture], Any]:
+        """Pictures of consecutive frames, and the render state for the frames after them."""

@@ -1,0 +1,36 @@
+"""What kind each frame is: I-frames, resets, chunks (DESIGN §6, §8)."""
+
+from __future__ import annotations
+
+from s2vc.bitstream import CHUNK_FRAMES
+from s2vc.codec.protocol import FrameKind
+
+WINDOW = 8  # frames that go through the generator at once; windows never cross a chunk's start
+
+
+def is_reset(since_intra: int, period: int) -> bool:
+    """Whether the n-th frame after an I-frame reads an empty feature buffer (ARCHITECTURE §2)."""
+    return period > 0 and since_intra > 0 and (since_intra - 1) % period == 0
+
+
+class Schedule:
+    """Counts frames: an I-frame opens a chunk, a chunk has at most 32 frames."""
+
+    def __init__(self, reset_period: int) -> None:
+        self.reset_period = reset_period
+        self.since_intra = -1
+        self.in_chunk = 0
+
+    def next(self, intra: bool, quality: int) -> FrameKind:
+        self.since_intra = 0 if intra else self.since_intra + 1
+        self.in_chunk = 1 if intra or self.in_chunk == CHUNK_FRAMES else self.in_chunk + 1
+        return FrameKind(intra, is_reset(self.since_intra, self.reset_period), quality)
+
+    @property
+    def opens_chunk(self) -> bool:
+        return self.in_chunk == 1
+
+
+def windows(count: int) -> list[slice]:
+    """The generator's windows of a chunk of ``count`` frames, the same on both sides."""
+    return [slice(i, min(i + WINDOW, count)) for i in range(0, count, WINDOW)]

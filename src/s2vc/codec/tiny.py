@@ -1,0 +1,178 @@
+"""``tiny`` behind the protocol: float networks around integer symbols (DESIGN §4, §6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from s2vc.codec.motion_search import MotionSearch
+from s2vc.codec.protocol import MOTION, FrameKind, Integers, Part, Picture
+from s2vc.codec.tiny_symbols import BLOCK, TinySymbols
+from s2vc.entropy.integer import checkerboard
+from s2vc.nn.tiny.codec import Buffer, TinyCodec
+from s2vc.nn.tiny.generator import Levels, TinyGenerator
+
+SYMBOL_LIMIT = 32767
+HYPER_LIMIT = 127
+
+
+@dataclass(frozen=True)
+class TinyFeatures:
+    """What a picture is rendered from: feature (1, C, H/8, W/8) and reference picture (1, 3, H, W)."""
+
+    feature: Tensor
+    reference: Tensor
+
+
+def search_smoothness(quality: int) -> float:
+    """λ of the motion search, SAD a bit: vectors must pay for themselves, the more the lower the quality."""
+    return float(120 * (12 / 120) ** (quality / 63))
+
+
+class TinyFrameModel:
+    """Networks on one device, in float32."""
+
+    multiple = BLOCK
+
+    def __init__(
+        self, codec: TinyCodec, generator: TinyGenerator, symbols: TinySymbols, device: torch.device
+    ) -> None:
+        self.codec = codec.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.generator = generator.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.symbols = symbols
+        self.device = device
+        self.search = MotionSearch()
+
+    def new_buffer(self, height: int, width: int) -> Buffer:
+        return self.codec.empty_buffer(1, height, width, self.device)
+
+    @torch.inference_mode()
+    def analyse(self, picture: Picture, buffer: Buffer, kind: FrameKind) -> TinyAnalysis:
+        height, width, _ = picture.shape
+        motion = np.zeros((height // BLOCK, width // BLOCK, 2), np.int16)
+        if not kind.intra:
+            reference = buffer.reference[0].permute(1, 2, 0).to("cpu", torch.uint8).contiguous().numpy()
+            motion = self.search(picture, reference, search_smoothness(kind.quality))
+        return TinyAnalysis(self, buffer, kind, picture, motion)
+
+    @torch.inference_mode()
+    def coding(self, buffer: Buffer, kind: FrameKind) -> TinyCoding:
+        return TinyCoding(self, buffer, kind)
+
+    def new_render_state(self, height: int, width: int) -> Levels:
+        return self.generator.empty_levels(1, height, width, self.device)
+
+    @torch.inference_mode()
+    def render(
+        self, features: Sequence[TinyFeatures], kinds: Sequence[FrameKind], state: Levels
+    ) -> tuple[list[Picture], Levels]:
+        feature = torch.stack([f.feature for f in features], 1)
+        reference = torch.stack([f.reference for f in features], 1)
+        intra = torch.tensor([[kind.intra for kind in kinds]], device=self.device)
+        x0, state = self.generator(feature, reference, intra, state)
+        pictures = x0[0].round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        return list(pictures), state
+
+
+class TinyCoding:
+    """One frame's way from symbols to buffer, a step a part. The encoder takes the same steps."""
+
+    def __init__(self, model: TinyFrameModel, buffer: Buffer, kind: FrameKind) -> None:
+        self.model, self.buffer = model, buffer
+        device = model.device
+        self.intra = torch.tensor([kind.intra], device=device)
+        self.reset = torch.tensor([kind.reset], device=device)
+        self.quality = torch.tensor([kind.quality], device=device)
+        if kind.intra:
+            _, _, height, width = buffer.reference.shape
+            self.buffer = model.new_buffer(height, width)
+            self._start(np.zeros((height // BLOCK, width // BLOCK, 2), np.int16))
+
+    def _start(self, motion: NDArray[np.int16]) -> None:
+        field = torch.from_numpy(motion)[None].to(self.model.device)
+        self.context = self.model.codec.context(self.buffer, field, self.intra, self.reset, self.quality)
+
+    def _floats(self, symbols: Integers) -> Tensor:
+        return torch.from_numpy(symbols.astype(np.float32))[None].to(self.model.device)
+
+    @torch.inference_mode()
+    def take(self, name: str, symbols: Integers) -> None:
+        codec = self.model.codec
+        if name == "z":
+            self.z = self._floats(symbols)
+        elif name == MOTION:
+            self._start(symbols.astype(np.int16))
+        elif name == "y0":
+            mean, self.hidden = self._prior()
+            self.even = torch.from_numpy(checkerboard(*symbols.shape))[None].to(self.model.device)
+            self.first = (self._floats(symbols) + mean) * self.even
+        else:
+            mean = self._second_mean()
+            self.latent = self.first + (self._floats(symbols) + mean) * ~self.even
+            self.buffer, _ = codec.synthesise(self.latent, self.context, self.intra, self.quality)
+
+    def _prior(self) -> tuple[Tensor, Tensor]:
+        return self.model.codec.prior(self.z, self.context)
+
+    def _second_mean(self) -> Tensor:
+        return self.model.codec.second_mean(self.hidden, self.first)
+
+    def finish(self) -> tuple[Buffer, TinyFeatures]:
+        return self.buffer, TinyFeatures(self.buffer.feature, self.buffer.reference)
+
+
+class TinyAnalysis(TinyCoding):
+    """The encoder's frame: each part's symbols from the picture, then the decoder's own step."""
+
+    def __init__(
+        self,
+        model: TinyFrameModel,
+        buffer: Buffer,
+        kind: FrameKind,
+        picture: Picture,
+        motion: NDArray[np.int16],
+    ) -> None:
+        super().__init__(model, buffer, kind)
+        self.motion = motion
+        if not kind.intra:
+            self._start(motion)
+        x = torch.from_numpy(picture).permute(2, 0, 1)[None].float().contiguous().to(model.device)
+        self.y = model.codec.analyse(x, self.context, self.intra, self.quality)
+        self.hyper = model.codec.hyper_analyse(self.y, self.context)
+        self._prior_now: tuple[Tensor, Tensor] | None = None
+        self._mean_now: Tensor | None = None
+
+    @torch.inference_mode()
+    def symbols(self, part: Part) -> Integers:
+        if part.name == "z":
+            return self._integers(self.hyper, HYPER_LIMIT)
+        if part.name == MOTION:
+            return self.motion
+        assert part.index is not None
+        if part.name == "y0":
+            self._prior_now = self.model.codec.prior(self.z, self.context)
+            mean = self._prior_now[0]
+        else:
+            self._mean_now = mean = self.model.codec.second_mean(self.hidden, self.first)
+        return self._integers(self.y - mean, SYMBOL_LIMIT) * (part.index > 0)
+
+    @staticmethod
+    def _integers(values: Tensor, limit: int) -> NDArray[np.int32]:
+        return values[0].round().clamp(-limit, limit).to(torch.int32).cpu().numpy()
+
+    def take(self, name: str, symbols: Integers) -> None:
+        if name != MOTION:  # the context of the field it found stands already
+            super().take(name, symbols)
+
+    def _prior(self) -> tuple[Tensor, Tensor]:
+        assert self._prior_now is not None
+        return self._prior_now
+
+    def _second_mean(self) -> Tensor:
+        assert self._mean_now is not None
+        return self._mean_now

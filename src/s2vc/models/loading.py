@@ -1,0 +1,58 @@
+"""The one place that knows which preset is which class."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from s2vc.codec.protocol import FrameModel, SymbolModel
+from s2vc.codec.tiny_symbols import BLOCK, TinySymbols
+from s2vc.entropy.integer import IntegerEntropyModel
+from s2vc.entropy.tables import Tables
+from s2vc.errors import ModelError
+from s2vc.models.files import ModelFile
+
+if TYPE_CHECKING:
+    import torch
+
+
+def _check_preset(model: ModelFile) -> None:
+    if model.preset != "tiny":
+        raise ModelError(f"{model.path}: preset {model.preset} is not known to this version: update s2vc")
+
+
+def load_symbol_model(model: ModelFile) -> tuple[SymbolModel, int]:
+    """What reads a model's symbols, and what its pictures' sides are padded to; no torch."""
+    _check_preset(model)
+    try:
+        arrays = {k[8:]: v for k, v in model.tensors("entropy.").items()}
+        tables = Tables.from_arrays({k[7:]: v for k, v in model.tensors("tables.").items()})
+        return TinySymbols(IntegerEntropyModel(arrays), tables), BLOCK
+    except (KeyError, ValueError) as error:
+        raise ModelError(f"{model.path} lacks parts of its entropy model ({error}): fetch it again") from None
+
+
+def load_frame_model(model: ModelFile, device: torch.device) -> FrameModel:
+    """A model's networks on a device."""
+    _check_preset(model)
+    import torch
+
+    from s2vc.codec.tiny import TinyFrameModel
+    from s2vc.nn.tiny.codec import TinyCodec
+    from s2vc.nn.tiny.config import TinyConfig
+    from s2vc.nn.tiny.generator import TinyGenerator
+
+    symbols, _ = load_symbol_model(model)
+    assert isinstance(symbols, TinySymbols)
+    try:
+        config = TinyConfig(**model.config)
+        networks: dict[str, torch.nn.Module] = {"codec": TinyCodec(config), "generator": TinyGenerator(config)}
+        for name, network in networks.items():
+            tensors = model.tensors(f"{name}.")
+            state = {k[len(name) + 1 :]: torch.from_numpy(v).float() for k, v in tensors.items()}
+            network.load_state_dict(state)
+    except (TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"{model.path} is of another geometry ({reason}): update s2vc or the model") from None
+    codec, generator = networks["codec"], networks["generator"]
+    assert isinstance(codec, TinyCodec) and isinstance(generator, TinyGenerator)
+    return TinyFrameModel(codec, generator, symbols, device)
