@@ -22,20 +22,27 @@ def run_bench(
     device: str = "cpu",
     keep_files: bool = False,
     only: Sequence[str] = (),
+    model: str | None = None,
 ) -> None:
     """Make the results of a spec file that ``out`` lacks, a line each on stderr; then its table on stdout.
 
-    ``only``: names of the codecs to run, default all. Raises S2vcError at the end when results failed; the
-    others stand.
+    ``only``: names of the codecs to run, default all. ``model``: run s2vc with this one instead of the spec's
+    (a checkpoint under trial). Raises S2vcError at the end when results failed; the others stand.
     """
     from s2vc.bench.compare import summarise, table
     from s2vc.bench.run import run
     from s2vc.bench.spec import load_spec
 
+    checked = load_spec(spec)
     outcome = run(
-        load_spec(spec), out, weights_dir=weights_dir, device=device, keep_files=keep_files,
-        only=only, report=lambda line: print(line, file=sys.stderr, flush=True),
-    )  # fmt: skip
+        checked if model is None else checked.with_model(model),
+        out,
+        weights_dir=weights_dir,
+        device=device,
+        keep_files=keep_files,
+        only=only,
+        report=lambda line: print(line, file=sys.stderr, flush=True),
+    )
     print(table(summarise(out)))
     if outcome.failed:
         name, reason = outcome.failed[0]

@@ -94,6 +94,8 @@ class X265Adapter:
 
 
 class OursAdapter:
+    """``python -m s2vc``: what a user runs, PNG pictures out."""
+
     suffix = ".s2vc"
     decoded_name = "decoded"
 
@@ -102,34 +104,46 @@ class OursAdapter:
 
     def encode(self, clip: Path, frames: int, point: Point, target: Path) -> list[str]:
         return [
-            *[
-                sys.executable,
-                "-m",
-                "s2vc",
-                "encode",
-                str(clip),
-                str(target),
-                "-y",
-                "--model",
-                self.codec.model,
-            ],
-            *["--quality", str(point.values["quality"]), "--keyint", str(self.codec.keyint)],
-            *["--frames", str(frames), "--device", self.codec.device, *self.codec.options],
+            *[sys.executable, "-m", "s2vc", "encode", str(clip), str(target), "-y", "-q"],
+            *["--model", self.codec.model, "--quality", str(point.values["quality"])],
+            *["--keyint", str(self.codec.keyint), "--frames", str(frames)],
+            *[*self._machine(), *self.codec.options],
         ]
 
     def decode(self, coded: Path, target: Path) -> list[str]:
-        target.mkdir(parents=True, exist_ok=True)
+        from s2vc.models import find_model
+
+        # only models outside the package must be named to a decoder
+        path = find_model(self.codec.model).path
+        named = ["--model", self.codec.model] if path == Path(self.codec.model) else []
         pictures = str(target / "%05d.png")
+        target.mkdir(parents=True, exist_ok=True)
         return [
-            *[sys.executable, "-m", "s2vc", "decode", str(coded), pictures, "-y"],
-            *["--device", self.codec.device],
+            sys.executable,
+            "-m",
+            "s2vc",
+            "decode",
+            str(coded),
+            pictures,
+            "-y",
+            "-q",
+            *named,
+            *self._machine(),
         ]
 
+    def _machine(self) -> list[str]:
+        threads = [] if self.codec.threads is None else ["--threads", str(self.codec.threads)]
+        return ["--device", self.codec.device, *threads]
+
     def settings(self) -> dict[str, object]:
+        from s2vc.models import find_model
+
+        model = find_model(self.codec.model)
         return {
             "codec": "s2vc",
             "version": importlib.metadata.version("s2vc"),
-            "model": self.codec.model,
+            "model": model.id,
+            "model_digest": model.digest.hex(),
             "keyint": self.codec.keyint,
             "device": self.codec.device,
             "options": list(self.codec.options),

@@ -66,7 +66,9 @@ class Ours(_Strict):
     quality: tuple[Annotated[int, Field(ge=0, le=63)], ...] = Field(min_length=1)
     keyint: int = Field(default=1000, ge=1)
     device: str = "cpu"
+    threads: int | None = Field(default=None, ge=1)
     options: tuple[str, ...] = ()
+    """More options of ``s2vc encode``."""
 
     def points(self) -> list[Point]:
         return [Point(label=f"q{q:02d}", variant="", values={"quality": q}) for q in self.quality]
@@ -111,6 +113,11 @@ class Spec(_Strict):
             if not name or set(name) & set("/\\:") or name.startswith("."):
                 raise ValueError(f"{name!r} cannot be a file's name")
         return self
+
+    def with_model(self, model: str) -> Spec:
+        """The same with another model of s2vc."""
+        codecs = [c.model_copy(update={"model": model}) if isinstance(c, Ours) else c for c in self.codecs]
+        return self.model_copy(update={"codecs": tuple(codecs)})
 
 
 def load_spec(path: str | Path) -> Spec:

@@ -47,13 +47,11 @@ WATCHED: tuple[tuple[str, str, str], ...] = (
     ("s2vc.entropy.integer", "IntegerEntropyModel.hyper_tables", "entropy model"),
     ("s2vc.entropy.integer", "IntegerEntropyModel.first_pass", "entropy model"),
     ("s2vc.entropy.integer", "IntegerEntropyModel.second_pass", "entropy model"),
-    ("s2vc.nn.tiny.codec", "TinyCodec.context", NETWORKS),
-    ("s2vc.nn.tiny.codec", "TinyCodec.analyse", NETWORKS),
-    ("s2vc.nn.tiny.codec", "TinyCodec.hyper_analyse", NETWORKS),
-    ("s2vc.nn.tiny.codec", "TinyCodec.prior", NETWORKS),
-    ("s2vc.nn.tiny.codec", "TinyCodec.second_mean", NETWORKS),
-    ("s2vc.nn.tiny.codec", "TinyCodec.synthesise", NETWORKS),
-    ("s2vc.nn.tiny.generator", "TinyGenerator.forward", NETWORKS),
+    ("s2vc.codec.tiny", "TinyFrameModel.analyse", NETWORKS),
+    ("s2vc.codec.tiny", "TinyFrameModel.coding", NETWORKS),
+    ("s2vc.codec.tiny", "TinyFrameModel.render", NETWORKS),
+    ("s2vc.codec.tiny", "TinyCoding.take", NETWORKS),
+    ("s2vc.codec.tiny", "TinyAnalysis.symbols", NETWORKS),
 )
 
 
