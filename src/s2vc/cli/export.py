@@ -15,13 +15,16 @@ from .guard import guarded
 def export(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A checkpoint or a run's folder.")],
     target: Annotated[Path, typer.Argument(metavar="MODEL", help="The model file to write.")],
+    model_id: Annotated[
+        str | None, typer.Option("--id", metavar="NAME", help="The model's id (default: the file's name).")
+    ] = None,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
     """Write a model file from a training checkpoint."""
-    from .. import training
+    from ..training.export import export as write
 
-    written = training.export(checkpoint, target, overwrite=overwrite)
+    described = write(checkpoint, target, model_id=model_id, overwrite=overwrite)
     if not quiet:
-        output.say(f"{target}: {written}")
+        output.say(f"{target}: {described}")

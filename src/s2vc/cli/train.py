@@ -15,13 +15,27 @@ from .guard import guarded
 def train(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="What to train, stage by stage.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Checkpoints and logs go here.")],
+    data: Annotated[
+        Path, typer.Option(metavar="DIR", envvar="S2VC_DATA_DIR", help="The footage that the recipe names.")
+    ],
+    cache: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Decoded footage is kept here (default: OUT/cache).")
+    ] = None,
+    start: Annotated[
+        Path | None, typer.Option(metavar="CHECKPOINT", help="Begin from another run's weights.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in DIR.")] = False,
     budget: Annotated[
-        float | None, typer.Option(min=0, metavar="MINUTES", help="Stop after so many; --resume goes on.")
+        float | None,
+        typer.Option(min=0, metavar="MINUTES", help="Stop after so many minutes; --resume goes on."),
     ] = None,
     debug: options.Debug = False,
 ) -> None:
     """Train a model by a recipe; stops and goes on exactly."""
-    from .. import training
+    from ..training.footage import prepare
+    from ..training.loop import train as run_recipe
+    from ..training.recipe import load_recipe
 
-    training.run(recipe, out, resume=resume, budget=budget)
+    kept = cache or out / "cache"
+    prepare((data / load_recipe(recipe).data).glob("*.mp4"), kept)
+    run_recipe(recipe, out, data=data, cache=kept, resume=resume, start=start, budget_minutes=budget)
