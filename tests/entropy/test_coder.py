@@ -42,7 +42,7 @@ def symbol_parts(draw_: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return np.where(index_array, np.array(symbols, np.int32).reshape(shape), 0), index_array
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(symbol_parts(), max_size=3))
 def test_symbols_come_back_and_cost_what_the_tables_say(parts: list) -> None:
     data = encode(*parts)
@@ -137,7 +137,7 @@ def read_all(data: bytes, index: np.ndarray) -> None:
     decoder.close()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=80), st.integers(1, 63))
 def test_any_bytes_are_symbols_or_damage(data: bytes, index: int) -> None:
     try:

@@ -31,7 +31,7 @@ def fields(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray | None]:
     return field, previous if draw(st.booleans()) else None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(fields())
 def test_fields_come_back_and_cost_what_the_model_says(given_fields: tuple) -> None:
     field, previous = given_fields
@@ -85,7 +85,7 @@ def test_predict_is_the_median_of_the_neighbours(shape: tuple[int, int]) -> None
             assert (prediction[row, column] == expected).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(fields())
 def test_estimate_of_a_first_block_is_its_cost(given_fields: tuple) -> None:
     field, previous = given_fields
