@@ -1,1 +1,1 @@
-"""Frames <-> packets: the encoder's and the decoder's state machine, picture buffer, reset rule, motion search."""
+"""Frames <-> packets: the encoder's and the decoder's state machine, reset rule, motion search."""

@@ -61,7 +61,9 @@ class VideoEncoder:
         self.model, self.width, self.height = model, width, height
         self.quality, self.keyint, self.reconstruct = quality, keyint, reconstruct
         self.schedule = Schedule(reset_period)
-        padded_height, padded_width = (-(-side // model.multiple) * model.multiple for side in (height, width))
+        padded_height, padded_width = (
+            -(-side // model.multiple) * model.multiple for side in (height, width)
+        )
         self._size = (padded_height, padded_width)
         self._buffer = model.new_buffer(*self._size)
         self._render_state = model.new_render_state(*self._size)
@@ -71,7 +73,9 @@ class VideoEncoder:
     def push(self, picture: Picture, time: int, duration: int = 0) -> Iterator[CodedChunk]:
         """Code one frame; yields the chunk before it once this frame opens another."""
         if picture.shape != (self.height, self.width, 3) or picture.dtype != np.uint8:
-            raise ValueError(f"frames are uint8 ({self.height}, {self.width}, 3), not {picture.dtype} {picture.shape}")
+            raise ValueError(
+                f"frames are uint8 ({self.height}, {self.width}, 3), not {picture.dtype} {picture.shape}"
+            )
         intra = self.schedule.since_intra < 0 or self.schedule.since_intra + 1 >= self.keyint
         kind = self.schedule.next(intra, self.quality)
         if self.schedule.opens_chunk:

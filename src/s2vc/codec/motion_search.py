@@ -42,8 +42,8 @@ class MotionSearch:
 
     def __call__(self, current: Picture, reference: Picture, smoothness: float) -> Field:
         """current, reference: uint8 (H, W, 3) RGB, sides multiples of 16. Returns int16 (H/16, W/16, 2)."""
-        luma = cv2.cvtColor(current, cv2.COLOR_RGB2GRAY)
-        reference_luma = cv2.cvtColor(reference, cv2.COLOR_RGB2GRAY)
+        luma = np.asarray(cv2.cvtColor(current, cv2.COLOR_RGB2GRAY), np.uint8)
+        reference_luma = np.asarray(cv2.cvtColor(reference, cv2.COLOR_RGB2GRAY), np.uint8)
         state = _Search(luma, reference_luma, smoothness)
         state.offer(self._first_guess(luma, reference_luma))
         for _ in range(2):

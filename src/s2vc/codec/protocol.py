@@ -1,8 +1,8 @@
 """The protocol between the state machine and a preset, and what travels across it.
 
-A preset has two halves. Its *symbol model* says, part by part, which tables code a frame's integers, given what
-was read before (``tiny``: numpy on integers, so that files are read without torch; ``base``: torch on floats).
-Its *frame model* analyses frames, updates the picture buffer from symbols and renders pictures.
+A preset has two halves. Its *symbol model* says, part by part, which tables code a frame's integers, given
+what was read before (``tiny``: numpy on integers, so that files are read without torch; ``base``: torch on
+floats). Its *frame model* analyses frames, updates the picture buffer from symbols and renders pictures.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ MOTION = "motion"
 
 @dataclass(frozen=True)
 class FrameKind:
-    """What is known of a frame before its packet is read: intra, reset (feature buffer empty), quality 0..63."""
+    """What is known of a frame before its packet is read.
+
+    ``reset``: the feature buffer is read as empty. ``quality``: 0..63.
+    """
 
     intra: bool
     reset: bool
@@ -81,7 +84,9 @@ class FrameModel(Protocol):
     """A preset's networks. Pictures are uint8 (H, W, 3), H and W multiples of ``multiple``."""
 
     multiple: int
-    symbols: SymbolModel
+
+    @property
+    def symbols(self) -> SymbolModel: ...
 
     def new_buffer(self, height: int, width: int) -> Any: ...
 

@@ -25,7 +25,7 @@ LATENT_PER_HYPER = 4  # hyperlatent positions are this many latent positions wid
 
 @dataclass(frozen=True)
 class IntegerLayer:
-    """One convolution: weight int8 (out, in, k, k), bias int32 (out), shift: result = (sum + half) >> shift."""
+    """One convolution: weight int8 (out, in, k, k), bias int32 (out); result = (sum + half) >> shift."""
 
     weight: NDArray[np.int8]
     bias: NDArray[np.int32]
@@ -58,12 +58,12 @@ def symbol_planes(symbols: NDArray[np.integer]) -> Array:
 
 
 def next_memory(memory: Array, symbols: NDArray[np.integer]) -> Array:
-    """What the model remembers of past latents: half of what it did, plus half of this frame's magnitudes."""
+    """What the model remembers of past latents: half of what it did, plus half of this frame's."""
     return np.floor(memory / 2) + symbol_planes(symbols) / 2
 
 
 def motion_planes(motion: NDArray[np.integer]) -> Array:
-    """(h, w, 2) quarter-pixel vectors -> 2 planes: size, and difference from the left and upper neighbours."""
+    """(h, w, 2) quarter-pixel vectors -> 2 planes: size, and difference from left and upper neighbours."""
     field = motion.astype(np.float64)
     size = np.abs(field).sum(-1)
     across = np.abs(np.diff(field, axis=1, prepend=field[:, :1])).sum(-1)

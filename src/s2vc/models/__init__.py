@@ -1,4 +1,4 @@
-"""Model files: how they are named, found, checked and loaded. torch is loaded with the networks, not before."""
+"""Model files: how they are named, found, checked and loaded. torch comes with the networks, not before."""
 
 from s2vc.models.files import ModelFile, find_model
 from s2vc.models.loading import load_frame_model, load_symbol_model

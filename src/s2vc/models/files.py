@@ -116,5 +116,5 @@ def find_model_of(model_id: str, digest: bytes, given: str | None = None) -> Mod
         if model.id == model_id and model.digest == digest:
             return model
     raise ModelError(
-        f"the file needs model {model_id} ({digest.hex()}), which is not here: get it and name it with --model"
+        f"the file needs model {model_id} ({digest.hex()}), which is not here: name its file with --model"
     )

@@ -45,14 +45,19 @@ def load_frame_model(model: ModelFile, device: torch.device) -> FrameModel:
     assert isinstance(symbols, TinySymbols)
     try:
         config = TinyConfig(**model.config)
-        networks: dict[str, torch.nn.Module] = {"codec": TinyCodec(config), "generator": TinyGenerator(config)}
+        networks: dict[str, torch.nn.Module] = {
+            "codec": TinyCodec(config),
+            "generator": TinyGenerator(config),
+        }
         for name, network in networks.items():
             tensors = model.tensors(f"{name}.")
             state = {k[len(name) + 1 :]: torch.from_numpy(v).float() for k, v in tensors.items()}
             network.load_state_dict(state)
     except (TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise ModelError(f"{model.path} is of another geometry ({reason}): update s2vc or the model") from None
+        raise ModelError(
+            f"{model.path} is of another geometry ({reason}): update s2vc or the model"
+        ) from None
     codec, generator = networks["codec"], networks["generator"]
     assert isinstance(codec, TinyCodec) and isinstance(generator, TinyGenerator)
     return TinyFrameModel(codec, generator, symbols, device)

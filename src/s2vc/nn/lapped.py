@@ -71,9 +71,7 @@ def select_coefficients(count: int) -> list[tuple[int, int, int]]:
 def mirror_pad(picture: Tensor) -> Tensor:
     """(B, C, H, W) -> (B, C, H + 16, W + 16): half-sample mirrored by 8 pixels at every side."""
     picture = torch.cat([picture[..., :OVERLAP].flip(-1), picture, picture[..., -OVERLAP:].flip(-1)], -1)
-    return torch.cat(
-        [picture[..., :OVERLAP, :].flip(-2), picture, picture[..., -OVERLAP:, :].flip(-2)], -2
-    )
+    return torch.cat([picture[..., :OVERLAP, :].flip(-2), picture, picture[..., -OVERLAP:, :].flip(-2)], -2)
 
 
 def mirror_fold(padded: Tensor) -> Tensor:

@@ -110,15 +110,15 @@ def motion_compensate(picture: Tensor, field: Tensor) -> Tensor:
     """Predict a picture from a reference.
 
     picture: float32 (B, C, H, W) of 8-bit levels 0..255, H and W multiples of 16. field: integer
-    (B, H/16, W/16, 2), the (x, y) displacement into the reference in quarter pixels. Outside the reference its
-    border repeats. Returns float32 (B, C, H, W), multiples of 1/256 in 0..255.
+    (B, H/16, W/16, 2), the (x, y) displacement into the reference in quarter pixels. Outside the reference
+    its border repeats. Returns float32 (B, C, H, W), multiples of 1/256 in 0..255.
     """
     result: Tensor = _Compensate.apply(picture, field.to(device=picture.device, dtype=torch.int64))
     return result
 
 
 def warp_features(features: Tensor, field: Tensor) -> Tensor:
-    """Move features (B, C, h, w) at 1/8 by a field (B, H/16, W/16, 2) of quarter-pixel vectors, bilinearly."""
+    """Move features (B, C, h, w) at 1/8 by a field (B, H/16, W/16, 2) of quarter pixels, bilinearly."""
     rows, columns = features.shape[-2:]
     flow = field.to(features.device, torch.float32).repeat_interleave(2, 1).repeat_interleave(2, 2) / 32
     flow = flow[:, :rows, :columns]

@@ -1,7 +1,7 @@
 """Training footage decoded once into arrays, with motion fields, kept in a cache folder.
 
 A cached clip is a folder of ``frames.npy`` (uint8 (T, H, W, 3), sides multiples of 16) and
-``motion_STEP.npy`` (int16 (T, H/16, W/16, 2): frame t predicted from frame t − STEP, zero where there is none).
+``motion_STEP.npy`` (int16 (T, H/16, W/16, 2): frame t predicted from frame t − STEP, else zero).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _decode(path: Path) -> Iterator[NDArray[np.uint8]]:
 def _cropped(picture: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
     if scale != 1.0:
         size = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
-        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
     height, width = (side // BLOCK * BLOCK for side in picture.shape[:2])
     return np.ascontiguousarray(picture[:height, :width])
 

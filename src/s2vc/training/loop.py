@@ -27,7 +27,7 @@ from s2vc.training.recipe import Recipe, Stage, load_recipe
 from s2vc.training.sampler import Sampler
 from s2vc.training.unroll import State, initial_state, unroll
 
-# What Muon does not suit: the transform (near its start by design) and everything read as a number, not a map.
+# What Muon does not suit: the transform (near its start by design) and what is read as a number, not a map.
 NOT_FOR_MUON = ("transform", "log_step", "entropy.")
 CHECKPOINT_SECONDS = 300
 LOG_SECONDS = 20
@@ -49,9 +49,9 @@ def measure_convolution(dtype: torch.dtype, seconds: float = 2.0) -> float:
 class Trainer:
     """One run in one folder: ``log.jsonl``, ``checkpoint.safetensors`` and ``progress.json``.
 
-    Started by torchrun, each process takes an equal part of every batch and gradients are averaged. On a CPU that
-    is also the fast way to use two cores: oneDNN's weight gradients spin at a barrier between threads, which
-    costs fifty times their work as soon as anything else runs on the machine.
+    Started by torchrun, each process takes an equal part of every batch and gradients are averaged. On a CPU
+    that is also the fast way to use two cores: oneDNN's weight gradients spin at a barrier between threads,
+    which costs fifty times their work as soon as anything else runs on the machine.
     """
 
     def __init__(self, recipe: Recipe, out: Path, data: Path, cache: Path) -> None:
@@ -154,10 +154,14 @@ class Trainer:
     def _run_stage(self, stage: Stage, deadline: float) -> bool:
         clips = load_clips(self.cache, stage.crop)
         if not clips:
-            raise InputError(f"no cached clips under {self.cache}: run 's2vc train' with its data folder first")
+            raise InputError(
+                f"no cached clips under {self.cache}: run 's2vc train' with its data folder first"
+            )
         images = sorted((self.data / self.recipe.images).glob("*.jpg")) if self.recipe.images else []
         if stage.batch % self.world:
-            raise InputError(f"stage {stage.name}: batch {stage.batch} does not divide by {self.world} processes")
+            raise InputError(
+                f"stage {stage.name}: batch {stage.batch} does not divide by {self.world} processes"
+            )
         batch = stage.batch // self.world
         sampler = Sampler(
             clips,
@@ -261,7 +265,11 @@ class Trainer:
             g.copy_(part.reshape(g.shape))
 
     def _step(
-        self, stage: Stage, sampler: Sampler, state: State, perceptual: list[tuple[str, float, torch.nn.Module]]
+        self,
+        stage: Stage,
+        sampler: Sampler,
+        state: State,
+        perceptual: list[tuple[str, float, torch.nn.Module]],
     ) -> tuple[dict[str, float], State]:
         batch = sampler.next()
         pictures = torch.from_numpy(batch.pictures).float()
@@ -299,7 +307,9 @@ class Trainer:
         if not torch.isfinite(loss):
             terms = {"rate": rate, "l1": l1, "reference_l1": reference_l1, **values}
             bad = [k for k, v in terms.items() if not torch.isfinite(v)]
-            raise S2vcError(f"loss is not finite in {', '.join(bad)}: go on from the last checkpoint with a lower rate")
+            raise S2vcError(
+                f"loss is not finite in {', '.join(bad)}: go on from the last checkpoint with a lower rate"
+            )
         for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)
         loss.backward()

@@ -1,4 +1,4 @@
-"""Muon for the matrices and kernels, AdamW for the rest (TRAINING §3b: about twice as fast as AdamW alone)."""
+"""Muon for matrices and kernels, AdamW for the rest (TRAINING §3b: about twice as fast as AdamW alone)."""
 
 from __future__ import annotations
 
@@ -48,9 +48,12 @@ class Muon(torch.optim.Optimizer):
                     p.add_(u.reshape(p.shape), alpha=-group["lr"])
 
 
-def split_parameters(model: nn.Module, exclude: tuple[str, ...]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+def split_parameters(
+    model: nn.Module, exclude: tuple[str, ...]
+) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Parameters for Muon (convolutions of 32 and more outputs, not excluded by name) and for AdamW."""
-    matrices, rest = [], []
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, p in model.named_parameters():
         if not p.requires_grad:
             continue

@@ -19,7 +19,7 @@ from s2vc.training.footage import Clip
 
 @dataclass
 class Batch:
-    """T frames of B slots: pictures uint8 (B, T, 3, h, w); motion int16 (B, T, h/16, w/16, 2); flags bool (B, T).
+    """T frames of B slots: pictures uint8 (B, T, 3, h, w), motion int16 (B, T, h/16, w/16, 2), flags (B, T).
 
     ``intra[b, t]`` opens a sequence; ``reset[b, t]`` empties the feature buffer; quality int64 (B,).
     """
@@ -131,7 +131,7 @@ class Sampler:
     def _still(self, length: int) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:
         """A photograph under a camera that stands still or pans evenly, in quarter pixels a frame."""
         path = self.images[self.random.integers(len(self.images))]
-        picture = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+        picture = cv2.cvtColor(np.asarray(cv2.imread(str(path))), cv2.COLOR_BGR2RGB)
         smallest = (self.crop + 8) / min(picture.shape[:2])
         zoom = max(smallest, self.random.uniform(0.5, 1.0))
         size = (round(picture.shape[1] * zoom), round(picture.shape[0] * zoom))
@@ -143,13 +143,19 @@ class Sampler:
         limit = np.maximum(4 * room // max(1, length - 1), 0)
         velocity = np.clip(velocity, -limit, limit)
         travel = velocity * (length - 1) / 4
-        start = np.array([self.random.uniform(max(0, -d), r - max(0, d)) for d, r in zip(travel, room, strict=True)])
+        start = np.array(
+            [self.random.uniform(max(0, -d), r - max(0, d)) for d, r in zip(travel, room, strict=True)]
+        )
         frames = np.empty((length, self.crop, self.crop, 3), np.uint8)
         for t in range(length):
             x, y = start + velocity * t / 4
             matrix = np.array([[1, 0, -x], [0, 1, -y]])
             frames[t] = cv2.warpAffine(
-                picture, matrix, (self.crop, self.crop), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+                picture,
+                matrix,
+                (self.crop, self.crop),
+                flags=cv2.INTER_CUBIC,
+                borderMode=cv2.BORDER_REPLICATE,
             )
         blocks = self.crop // BLOCK
         motion = np.broadcast_to(velocity.astype(np.int16), (length, blocks, blocks, 2)).copy()

@@ -1,4 +1,4 @@
-"""One training step's forward pass for ``tiny``: T frames coded one after another, then the generator over all."""
+"""One training step's forward pass for ``tiny``: T frames coded in turn, then the generator over all."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class State:
 
 @dataclass
 class Unrolled:
-    """Pictures in levels (B, T, 3, h, w); bits (B, T) counted with the hard symbols, and their training proxy."""
+    """Pictures in levels (B, T, 3, h, w); bits (B, T) as coded, and their proxy with gradients."""
 
     x0: Tensor
     reference: Tensor
@@ -64,9 +64,7 @@ def _coded_bits(residual: Tensor, symbols: Tensor, index: Tensor, mask: Tensor) 
     return counted, proxy
 
 
-def _code_pass(
-    y: Tensor, mean: Tensor, index: Tensor, mask: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _code_pass(y: Tensor, mean: Tensor, index: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """One checkerboard pass: decoded latents and symbols (zero elsewhere), bits and their proxy (B,)."""
     residual = y - mean
     would_be = residual.round().clamp(-255, 255)
@@ -113,7 +111,7 @@ def unroll(
             with torch.autocast("cpu", enabled=False):
                 index1 = model.entropy.second_pass(trunk, symbols0)
                 y1, symbols1, bits1, proxy1 = _code_pass(y, mean1, index1, ~even)
-                # An I-frame leaves no memory: so does a chunk's start, and the model learns to live with that.
+                # An I-frame leaves no memory, nor does a chunk's start: the model learns to live with that.
                 memory = next_memory(memory, symbols0 + symbols1) * (~opens)
             buffer, _ = codec.synthesise(y0 + y1, context, first, quality)
             references.append(buffer.reference)

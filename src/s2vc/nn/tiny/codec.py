@@ -124,7 +124,9 @@ class TinyCodec(nn.Module):
             torch.zeros(batch, self.config.width8, height // 8, width // 8, device=device),
         )
 
-    def context(self, buffer: Buffer, motion: Tensor, intra: Tensor, reset: Tensor, quality: Tensor) -> Context:
+    def context(
+        self, buffer: Buffer, motion: Tensor, intra: Tensor, reset: Tensor, quality: Tensor
+    ) -> Context:
         """Prediction and context.
 
         motion: integer (B, H/16, W/16, 2), quarter pixels, zero in I-frames. intra, reset: bool (B,); in both

@@ -1,4 +1,4 @@
-"""The trainer's torch twin of :mod:`s2vc.entropy.integer`: the same integers forward, gradients straight through."""
+"""The torch twin of :mod:`s2vc.entropy.integer`: the same integers forward, gradients straight through."""
 
 from __future__ import annotations
 
@@ -98,8 +98,8 @@ class EntropyTwin(nn.Module):
     def first_pass(
         self, intra: Tensor, quality: Tensor, z: Tensor, motion: Tensor, memory: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """As the integer model's; batches (B, …). Returns the soft index (before rounding down) and the trunk."""
-        batch, _, height, width = memory.shape
+        """As the integer model's, in batches. Returns the soft index (not yet rounded down) and the trunk."""
+        _, _, height, width = memory.shape
         z = z.clamp(-15, 15) * 8
         z = z.repeat_interleave(4, 2).repeat_interleave(4, 3)[..., :height, :width]
         constant = torch.stack([64.0 * intra.float(), 2.0 * quality.float()], 1)

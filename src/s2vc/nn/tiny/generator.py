@@ -27,7 +27,7 @@ Levels = tuple[Tensor, Tensor, Tensor]
 
 
 class TemporalGuidance(nn.Module):
-    """TCG: x + W0 · f(x, previous frame's x at the same level), W0 zero at initialisation (ARCHITECTURE §7)."""
+    """TCG: x + W0 · f(x, the previous frame's x at this level), W0 zero at the start (ARCHITECTURE §7)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class TinyGenerator(nn.Module):
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
 
     def empty_levels(self, batch: int, height: int, width: int, device: torch.device | None = None) -> Levels:
-        """The diffusion buffer before a first frame: zeros (B, C, …) at 1/8, 1/16, 1/32 of height × width."""
+        """The diffusion buffer before a first frame: zeros (B, C, …) at 1/8, 1/16 and 1/32 of the picture."""
         c = self.config
         h8, w8 = height // 8, width // 8
         h16, w16 = -(-h8 // 2), -(-w8 // 2)
@@ -105,8 +105,8 @@ class TinyGenerator(nn.Module):
     ) -> tuple[Tensor, Levels]:
         """Pictures of T frames.
 
-        feature: (B, T, width8, H/8, W/8); reference: (B, T, 3, H, W) levels; intra: bool (B, T), frames without
-        a past; previous: the diffusion buffer, three levels of (B, C, h, w), as returned by the last call.
+        feature: (B, T, width8, H/8, W/8); reference: (B, T, 3, H, W) levels; intra: bool (B, T), frames
+        without a past; previous: the diffusion buffer, three levels of (B, C, h, w), as returned by the last call.
         Returns x0 (B, T, 3, H, W) float32 in levels, not clamped, and the buffer for the next window.
         """
         batch, frames = intra.shape
