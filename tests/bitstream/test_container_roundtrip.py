@@ -165,7 +165,7 @@ def write(header: Header, items: list[Chunk | TrackPacket], index: bool | None =
     return bytes(sink.data)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(films(), st.data())
 def test_chunks_and_tracks_come_back_in_order(film: tuple[Header, list[Chunk]], data: st.DataObject) -> None:
     header, chunks = film
@@ -195,7 +195,7 @@ def test_chunks_and_tracks_come_back_in_order(film: tuple[Header, list[Chunk]], 
         assert list(indexed) == items[first:]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(films(), st.data())
 def test_low_delay_packets_come_back_one_by_one(
     film: tuple[Header, list[Chunk]], data: st.DataObject

@@ -27,12 +27,16 @@ class IndexEntry:
     intra: bool
 
 
-def pack_index(entries: Sequence[IndexEntry], header: Header) -> bytes:
-    """The head of the index item (it has no body). Entries follow one another without a gap."""
+def pack_index(entries: Sequence[IndexEntry], header: Header, offset: int) -> bytes:
+    """The head of the index item (it has no body), which stands at ``offset``.
+
+    There is one entry at least, and they follow one another without a gap; behind the last may stand packets
+    of other tracks.
+    """
     sizes = [entry.end - entry.offset for entry in entries]
     order = best_order(sizes)
     out = BitWriter()
-    out.ue(len(entries), COUNT_ORDER)
+    out.ue(len(entries) - 1, COUNT_ORDER)
     out.u(order, 4)
     shift = 0
     for entry, size in zip(entries, sizes, strict=True):
@@ -45,15 +49,14 @@ def pack_index(entries: Sequence[IndexEntry], header: Header) -> bytes:
         out.se(own - shift)
         out.ue(size, order)
         shift = own
+    out.ue(offset - entries[-1].end, order)
     return out.getvalue()
 
 
 def unpack_index(head: bytes, header: Header, offset: int, end: int) -> list[IndexEntry]:
-    """``offset``: where the header ends and the first chunk's bytes start; ``end``: where the index item
-    does.
-    """
+    """``offset``: where the header ends and the first chunk's bytes start. ``end``: where the index does."""
     bits = BitReader(head)
-    count = bits.ue(COUNT_ORDER, 8 * len(head) // 4)  # an entry takes four bits at least
+    count = bits.ue(COUNT_ORDER, 2 * len(head)) + 1  # an entry takes four bits at least
     order = bits.u(4)
     entries: list[IndexEntry] = []
     frame = shift = 0
@@ -70,6 +73,8 @@ def unpack_index(head: bytes, header: Header, offset: int, end: int) -> list[Ind
         entries.append(IndexEntry(offset, offset + size, frame, frames, time, intra))
         frame += frames
         offset += size
+    if offset + bits.ue(order) != end:
+        raise Malformed("the index is of another file")
     bits.finish()
     return entries
 

@@ -45,11 +45,23 @@ def read_head(source: Source) -> tuple[bytes, bytes]:
     return kind, head
 
 
-def read_body(source: Source, length: int) -> tuple[bytes, bool]:
-    """(body, whole): the body as far as it is there, and whether it is all there and its checksum right."""
+def read_body(source: Source, length: int) -> tuple[bytes, str | None]:
+    """(body as far as it is there, what is wrong with it or None).
+
+    Where bytes are missing in the middle of a file, the next item starts before the body should end; then the
+    body reaches up to it, and reading goes on there.
+    """
+    place = source.position
     body = source.take_some(length)
-    whole = len(body) == length and source.take_some(4) == crc(body)
-    return body, whole
+    checksum = source.take_some(4)
+    if len(checksum) == 4 and checksum == crc(body):
+        return body, None
+    end = source.position
+    source.back_to(place)
+    if find_item(source, end):
+        return body[: source.position - place], "bytes are missing"
+    source.position = end
+    return body, "the file breaks off" if len(checksum) < 4 else "a checksum is wrong"
 
 
 def foreign_length(head: bytes) -> int:

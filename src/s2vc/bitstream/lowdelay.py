@@ -102,6 +102,8 @@ class OpenChunk:
         start = source.position
         first = source.take(1)[0]
         if first == _END:
+            if self.count == 0:
+                raise Malformed("a low-delay chunk is empty")
             if source.take(4) != self.crc.to_bytes(4, "big"):
                 raise Malformed("the checksum of a low-delay chunk is wrong")
             return None

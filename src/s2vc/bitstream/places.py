@@ -7,15 +7,15 @@ from s2vc.bitstream.chunk import unpack_chunk
 from s2vc.bitstream.header import Header
 from s2vc.bitstream.index import END_SIZE, IndexEntry, unpack_end, unpack_index
 from s2vc.bitstream.lowdelay import OpenChunk
-from s2vc.bitstream.source import Source
+from s2vc.bitstream.source import Cut, Source
 from s2vc.bitstream.track import unpack_group
 from s2vc.bitstream.varint import Malformed
 
 
 def find_places(source: Source, header: Header, begin: int) -> tuple[list[IndexEntry], int | None]:
-    """(entries, frames in the whole file if its end says so). ``begin``: where the header ends.
+    """(entries of the chunks that are all there, frames in the whole file if its end says so).
 
-    Leaves ``source`` anywhere.
+    ``begin``: where the header ends. Leaves ``source`` anywhere.
     """
     try:
         return _read_index(source, header, begin)
@@ -84,29 +84,30 @@ class _Scan:
             self._enter(offset, chunk.first_frame, len(chunk.lengths), chunk.times[0], chunk.intra)
         elif kind == item.LOW_DELAY:
             self._low_delay(OpenChunk.unpack(head, self.header), offset)
-        elif kind == item.TRACK:
+        elif kind == item.END:
+            self.frames, _ = unpack_end(head)
+        else:
+            self._pass_over(kind, head)
+
+    def _pass_over(self, kind: bytes, head: bytes) -> None:
+        if kind == item.TRACK:
             self._skip(unpack_group(head, len(self.header.tracks)).body_length + 4)
         elif item.is_foreign(kind):
             self._skip(item.foreign_length(head))
-        elif kind == item.END:
-            self.frames, _ = unpack_end(head)
 
     def _low_delay(self, chunk: OpenChunk, offset: int) -> None:
         self._in_order(chunk.first_frame)
-        try:
-            while True:
-                self.start = self.source.position
-                self.source.mark()
-                if chunk.comes_item(self.source):
-                    kind, head = item.read_head(self.source)
-                    if kind != item.TRACK:
-                        raise Malformed("a low-delay chunk is not closed")
-                    self._skip(unpack_group(head, len(self.header.tracks)).body_length + 4)
-                elif chunk.read(self.source) is None:
-                    break
-        finally:
-            if chunk.count:
-                self._enter(offset, chunk.first_frame, chunk.count, chunk.first_time, chunk.intra)
+        while True:
+            self.start = self.source.position
+            self.source.mark()
+            if chunk.comes_item(self.source):
+                kind, head = item.read_head(self.source)
+                if kind != item.TRACK and not item.is_foreign(kind):
+                    raise Malformed("a low-delay chunk is not closed")
+                self._pass_over(kind, head)
+            elif chunk.read(self.source) is None:
+                break
+        self._enter(offset, chunk.first_frame, chunk.count, chunk.first_time, chunk.intra)
 
     def _in_order(self, frame: int) -> None:
         if frame < self.next_frame:
@@ -117,4 +118,6 @@ class _Scan:
         self.next_frame = frame + frames
 
     def _skip(self, count: int) -> None:
-        self.source.seek(min(self.source.position + count, self.size))
+        if self.source.position + count > self.size:
+            raise Cut("the file breaks off")
+        self.source.seek(self.source.position + count)

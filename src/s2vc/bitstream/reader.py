@@ -94,8 +94,8 @@ class StreamReader:
     def index(self) -> list[IndexEntry]:
         """Every chunk's place, off the index or, where there is none, off all the chunks' heads.
 
-        Of a damaged file: what can be found. Iteration goes on where it was. A pipe raises
-        io.UnsupportedOperation.
+        Of a damaged or cut file: chunks that can be found and do not stop short. Iteration goes on where it
+        was. A pipe raises io.UnsupportedOperation.
         """
         if not self.seekable:
             raise io.UnsupportedOperation("a pipe cannot be searched: give a file")
@@ -202,36 +202,28 @@ class StreamReader:
         head = unpack_chunk(head_bytes, self.header)
         if not self._comes_in_order(head.first_frame, head.intra):
             return
-        body, whole, place = self._read_body(head.body_length)
-        chunk = chunk_from(head, body, whole)
+        place = self._source.position
+        body, problem = item.read_body(self._source, head.body_length)
+        chunk = chunk_from(head, body, whole=problem is None)
         if chunk.packets or self.conceal:
             self._pending.append(chunk)
-        if not whole:
-            cut = len(chunk.packets) < len(head.lengths)
-            self._next_frame += len(chunk.packets) if cut else 0
-            self._damage("the file breaks off" if cut else "the checksum of a chunk is wrong", place)
+        if problem:
+            complete = len(chunk.packets) == len(head.lengths)
+            if complete and not self._source.at_end:
+                problem += f" (frames {head.first_frame} to {head.first_frame + len(head.lengths) - 1})"
+            else:
+                self._next_frame += len(chunk.packets)
+            self._damage(problem, place)
         self._next_frame = head.first_frame + len(head.lengths)
 
     def _read_group(self, head_bytes: bytes) -> None:
         head = unpack_group(head_bytes, len(self.header.tracks))
-        body, whole, place = self._read_body(head.body_length)
-        if whole or len(body) < head.body_length:  # of a cut group the front is as it was written
-            self._pending.extend(packets_from(head, body))
-        if not whole:
-            self._damage(f"track {head.track} is damaged", place)
-
-    def _read_body(self, length: int) -> tuple[bytes, bool, int]:
-        """(bytes, whole, where it starts). Where bytes are missing, the next item starts inside: up to it."""
         place = self._source.position
-        body, whole = item.read_body(self._source, length)
-        if not whole:
-            end = self._source.position
-            self._source.back_to(place)
-            if item.find_item(self._source, end):
-                body = body[: self._source.position - place]
-            else:
-                self._source.position = end
-        return body, whole, place
+        body, problem = item.read_body(self._source, head.body_length)
+        if problem is None or self._source.at_end:  # of a cut group the front is as it was written
+            self._pending.extend(packets_from(head, body))
+        if problem:
+            self._damage(f"{problem} in track {head.track}", place)
 
     def _read_end(self, head: bytes) -> None:
         self.frames, _ = unpack_end(head)

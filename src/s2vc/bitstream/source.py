@@ -26,6 +26,7 @@ class Source:
         self._buffer = bytearray()
         self._base = 0  # position of the buffer's first byte
         self.position = 0
+        self.at_end = False  # a read has met the end of the data
         try:
             self.seekable = fileobj.seekable()
         except AttributeError:
@@ -49,6 +50,7 @@ class Source:
         while missing > 0:
             data = self._file.read(min(missing, _PIECE))
             if not data:
+                self.at_end = True
                 return False
             self._buffer += data
             missing -= len(data)
@@ -108,6 +110,7 @@ class Source:
                 self.mark()
             data = read(4096)
             if not data:
+                self.at_end = True
                 self.position = known
                 return False
             self._buffer += data
@@ -123,3 +126,4 @@ class Source:
         self._file.seek(self._origin + position)
         self._buffer.clear()
         self._base = self.position = position
+        self.at_end = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import BinaryIO
 
@@ -25,11 +26,21 @@ class StreamWriter:
     it closes, but not after an exception: a file without its end mark is known to be cut. ``fileobj`` stays
     open.
 
+    ``after``: chunks that ``fileobj`` holds already, as ``StreamReader.index`` gives them; it stands behind
+    the last of them, and writing goes on there with no header. So an encoder that was stopped can resume.
+
     Other tracks' packets wait for the next chunk (with ``low_delay`` for the next packet) and stand before
     it: give those of a chunk's time before the chunk.
     """
 
-    def __init__(self, fileobj: BinaryIO, header: Header, *, low_delay: bool = False) -> None:
+    def __init__(
+        self,
+        fileobj: BinaryIO,
+        header: Header,
+        *,
+        low_delay: bool = False,
+        after: Sequence[IndexEntry] = (),
+    ) -> None:
         self.header = header
         self.low_delay = low_delay
         self.frames = 0
@@ -38,10 +49,15 @@ class StreamWriter:
         self._open: OpenChunk | None = None
         self._waiting: dict[int, list[TrackPacket]] = {}
         self._waiting_bytes = 0
-        self._entries: list[IndexEntry] = []
+        self._entries = list(after)
         self._last_time: int | None = None
         self._closed = False
-        self._write(pack_header(header))
+        if after:
+            self.frames = after[-1].frame + after[-1].frames
+            self.bytes_written = after[-1].end
+            self._last_time = after[-1].time
+        else:
+            self._write(pack_header(header))
         self._chunk_offset = self.bytes_written
 
     def write_chunk(self, chunk: Chunk) -> None:
@@ -93,8 +109,8 @@ class StreamWriter:
         self._close_chunk()
         self._write_waiting()
         size = 0
-        if index or (index is None and len(self._entries) > _WORTH_AN_INDEX):
-            head = pack_index(self._entries, self.header)
+        if self._entries and (index or (index is None and len(self._entries) > _WORTH_AN_INDEX)):
+            head = pack_index(self._entries, self.header, self.bytes_written)
             if len(head) <= limits.MAX_INDEX:
                 size = self._write(pack_item(INDEX, head))
         self._write(pack_end(self.frames, size))
