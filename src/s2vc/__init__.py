@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api import (
+        DecodedFrame,
         Decoder,
         DecodeResult,
         Encoder,
         EncodeResult,
         FileInfo,
+        Model,
         VerifyResult,
         decode,
         encode,
@@ -41,12 +43,14 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "DamagedError",
     "DecodeResult",
+    "DecodedFrame",
     "Decoder",
     "EncodeResult",
     "Encoder",
     "FileInfo",
     "FormatError",
     "InputError",
+    "Model",
     "ModelError",
     "OutputError",
     "S2vcError",

@@ -42,6 +42,7 @@ class FileInfo:
     model_digest: bytes = b"\x01\x02"
     tracks: tuple[str, ...] = ()
     rotation: int | None = None
+    damaged: str | None = None
 
 
 @dataclass(frozen=True)

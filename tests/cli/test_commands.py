@@ -8,8 +8,6 @@ import pytest
 
 from s2vc import errors
 
-# Plain values of fixtures defined in conftest.py; importlib mode gives no module to import them from.
-
 
 def test_encode_passes_every_option(cli, api):
     ended = cli(
@@ -64,6 +62,7 @@ def test_decode_passes_every_option(cli, api):
         "duration": 3600.0,
         "frames": None,
         "lossless": True,
+        "model": None,
         "device": "cpu",
         "overwrite": True,
         "threads": None,
@@ -170,6 +169,14 @@ def test_info_for_a_reader(cli, api):
     lines = cli("info", "a").out.splitlines()
     assert lines[0].split() == ["model", "id", "tiny-1"]
     assert not any("rotation" in line for line in lines)
+
+
+def test_info_of_a_damaged_file_is_exit_3(cli, api):
+    from dataclasses import replace
+
+    api.results["info"] = replace(api.results["info"], damaged="cut in chunk 2")
+    ended = cli("info", "a", "--json")
+    assert ended.code == 3 and json.loads(ended.out)["damaged"] == "cut in chunk 2"
 
 
 def test_stdout_is_the_outputs_alone(cli, api):

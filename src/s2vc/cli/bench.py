@@ -70,6 +70,16 @@ def compare(
 @app.command("speed")
 @guarded
 def speed(
+    clip: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Footage, scaled to 426x240 (default: drawn).")
+    ] = None,
+    model: Annotated[str, typer.Option(metavar="NAME|PATH", help="The model.")] = "tiny",
+    quality: Annotated[int, typer.Option(min=0, max=63, help="The quality to code at.")] = 32,
+    threads: options.Threads = None,
+    frames: Annotated[int, typer.Option(min=1, metavar="N", help="Frames to time.")] = 100,
+    long_frames: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Frames of the run whose memory is compared; 0: none.")
+    ] = 400,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the JSON here, too.")
     ] = None,
@@ -78,4 +88,12 @@ def speed(
     """Time the networks and everything else, as ratios to a convolution measured in the same run."""
     from ..bench import run_speed
 
-    run_speed(out)
+    run_speed(
+        out,
+        clip=clip,
+        model=model,
+        quality=quality,
+        threads=threads,
+        frames=frames,
+        long_frames=long_frames,
+    )

@@ -21,6 +21,7 @@ def decode(
     duration: options.Duration = None,
     frames: options.Frames = None,
     lossless: Annotated[bool, typer.Option("--lossless", help="FFV1 in .mkv: every pixel kept.")] = False,
+    model: options.ModelPlace = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
     overwrite: options.Overwrite = False,
@@ -42,6 +43,7 @@ def decode(
         result = api.decode(
             source,
             target,
+            model=model,
             start=begin,
             duration=length,
             frames=frames,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from . import options, output
-from .guard import guarded
+from .guard import end_damaged, guarded
 
 
 @guarded
@@ -22,11 +22,13 @@ def info(
     facts = output.plain(api.info(source))
     if json:
         output.print_json(facts)
-        return
-    width = max(len(name) for name in facts)
-    for name, value in facts.items():
-        if value is not None:
-            print(f"{name.replace('_', ' '):{width}}  {_text(value)}")
+    else:
+        width = max(len(name) for name in facts)
+        for name, value in facts.items():
+            if value is not None:
+                print(f"{name.replace('_', ' '):{width}}  {_text(value)}")
+    if facts["damaged"]:
+        end_damaged(facts["damaged"])
 
 
 def _text(value: Any) -> str:

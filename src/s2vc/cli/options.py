@@ -15,6 +15,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 Overwrite = Annotated[bool, typer.Option("--overwrite", "-y", help="Replace an existing output.")]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:N]|mps", help="Where the networks run.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of the networks (default: all).")]
+ModelPlace = Annotated[
+    str | None,
+    typer.Option("--model", metavar="PATH", help="The file's model, where the package has it not."),
+]
 Start = Annotated[str | None, typer.Option(metavar="T", help="Begin at T: seconds or [HH:]MM:SS.")]
 Duration = Annotated[str | None, typer.Option(metavar="T", help="Stop after T: seconds or [HH:]MM:SS.")]
 Frames = Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop after N frames.")]

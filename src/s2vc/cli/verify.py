@@ -13,6 +13,7 @@ from .guard import end_damaged, guarded
 @guarded
 def verify(
     source: Annotated[str, typer.Argument(metavar="FILE", help="An .s2vc file, or - for stdin.")],
+    model: options.ModelPlace = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -20,7 +21,7 @@ def verify(
     """Read every symbol of an .s2vc file and check every checksum, without torch; exit 3 on damage."""
     from .. import api
 
-    result = api.verify(source)
+    result = api.verify(source, model=model)
     if json:
         output.print_json(result)
     if result.damaged:
