@@ -93,17 +93,18 @@ def measure_speed(
     torch.set_num_threads(count)
     try:
         with tempfile.TemporaryDirectory(prefix="s2vc-speed-") as folder:
+            loaded = api.load(model, "cpu")
             source = _footage(clip, Path(folder), max(frames, long_frames))
             coded, decoded = Path(folder) / "coded.s2vc", Path(folder) / "decoded.mp4"
 
             def encode(n: int = frames) -> None:
                 api.encode(
-                    source, coded, model=model, quality=quality, frames=n, device="cpu",
+                    source, coded, model=loaded, quality=quality, frames=n, device="cpu",
                     threads=count, overwrite=True,
                 )  # fmt: skip
 
             def decode() -> None:
-                api.decode(coded, decoded, device="cpu", threads=count, overwrite=True)
+                api.decode(coded, decoded, model=loaded, device="cpu", threads=count, overwrite=True)
 
             rates = [convolution_rate(*SIZE)]
             counted = min(frames, 34)  # an I-frame, P-frames and a reset
@@ -181,7 +182,8 @@ def _memory(
         encode = ["encode", str(source), coded, "-y", "--frames", str(count), "--model", model]
         more = ["--quality", str(quality), "--device", "cpu", "--threads", str(threads)]
         result["encode"][str(count)] = peak_memory([*program, *encode, *more])[0]
-        decode = ["decode", coded, decoded, "-y", "--device", "cpu", "--threads", str(threads)]
+        named = ["--model", model] if Path(model).is_file() else []
+        decode = ["decode", coded, decoded, "-y", *named, "--device", "cpu", "--threads", str(threads)]
         result["decode"][str(count)] = peak_memory([*program, *decode])[0]
     return result
 

@@ -87,7 +87,7 @@ class VideoEncoder:
         self._chunk.durations.append(duration)
 
     def _code(self, picture: Picture, kind: FrameKind) -> None:
-        analysis = self.model.analyse(picture, self._buffer, kind)
+        analysis = self.model.analyse(picture, self._buffer, self._memory, kind)
 
         def source(part: Any) -> Any:
             symbols = analysis.symbols(part)

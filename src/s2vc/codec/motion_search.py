@@ -12,26 +12,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from s2vc.entropy.motion import LIMIT, VectorCost, predict
+
 BLOCK = 16
 SUBPIXEL = 4
-VECTOR_LIMIT = 255  # quarter pixels, each component (docs/bitstream.md)
 
 Picture = NDArray[np.uint8]
 Field = NDArray[np.int16]
-
-
-def estimate_bits(difference: NDArray[np.integer]) -> NDArray[np.float32]:
-    """Rough cost in bits of a vector's difference (…, 2) from its prediction."""
-    magnitude = np.abs(difference).astype(np.float32)
-    bits = 3 + 2 * np.log2(1 + magnitude).sum(-1)
-    return np.where(magnitude.any(-1), bits, np.float32(0.3)).astype(np.float32)
-
-
-def predict_field(field: Field) -> Field:
-    """Component-wise median of left, upper and upper right neighbour (zero outside) for every block."""
-    padded = np.pad(field, ((1, 0), (1, 1), (0, 0)))
-    left, up, right = padded[1:, :-2], padded[:-1, 1:-1], padded[:-1, 2:]
-    return np.maximum(np.minimum(left, up), np.minimum(np.maximum(left, up), right))
 
 
 class MotionSearch:
@@ -40,11 +27,18 @@ class MotionSearch:
     def __init__(self) -> None:
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
 
-    def __call__(self, current: Picture, reference: Picture, smoothness: float) -> Field:
-        """current, reference: uint8 (H, W, 3) RGB, sides multiples of 16. Returns int16 (H/16, W/16, 2)."""
+    def __call__(
+        self, current: Picture, reference: Picture, smoothness: float, previous: Field | None = None
+    ) -> Field:
+        """current, reference: uint8 (H, W, 3) RGB, sides multiples of 16. Returns int16 (H/16, W/16, 2).
+
+        previous: the field of the frame before, where the decoder will have it.
+        """
         luma = np.asarray(cv2.cvtColor(current, cv2.COLOR_RGB2GRAY), np.uint8)
         reference_luma = np.asarray(cv2.cvtColor(reference, cv2.COLOR_RGB2GRAY), np.uint8)
-        state = _Search(luma, reference_luma, smoothness)
+        state = _Search(luma, reference_luma, smoothness, previous)
+        if previous is not None:
+            state.offer(previous)
         state.offer(self._first_guess(luma, reference_luma))
         for _ in range(2):
             state.offer_neighbours()
@@ -61,13 +55,13 @@ class MotionSearch:
         flow = self._flow.calc(luma, reference, None)  # type: ignore[call-overload]
         blocks = flow[::2, ::2].reshape(rows, BLOCK // 2, columns, BLOCK // 2, 2)
         median = np.median(blocks.transpose(0, 2, 1, 3, 4).reshape(rows, columns, -1, 2), axis=2)
-        return np.clip(np.rint(median * SUBPIXEL), -VECTOR_LIMIT, VECTOR_LIMIT).astype(np.int16)
+        return np.clip(np.rint(median * SUBPIXEL), -LIMIT, LIMIT).astype(np.int16)
 
 
 class _Search:
     """The best field so far, with each block's cost."""
 
-    def __init__(self, luma: Picture, reference: Picture, smoothness: float) -> None:
+    def __init__(self, luma: Picture, reference: Picture, smoothness: float, previous: Field | None) -> None:
         height, width = luma.shape
         self.rows, self.columns = height // BLOCK, width // BLOCK
         scale = np.array([[SUBPIXEL, 0, 0], [0, SUBPIXEL, 0]], np.float64)
@@ -83,6 +77,8 @@ class _Search:
         self.x = (np.arange(self.columns) * BLOCK * SUBPIXEL)[None, :, None] + inside
         self.field: Field = np.zeros((self.rows, self.columns, 2), np.int16)
         self.distortion = self._distortion(self.field)
+        self.previous = previous
+        self.cost = VectorCost(self.field, previous)
 
     def _distortion(self, field: Field) -> NDArray[np.float32]:
         y = np.clip(self.y + field[..., 1, None], 0, self.fine.shape[0] - 1)
@@ -93,20 +89,24 @@ class _Search:
 
     def offer(self, candidate: Field) -> None:
         """Take the candidate wherever it costs less, given the predictions of the present field."""
-        candidate = np.clip(candidate, -VECTOR_LIMIT, VECTOR_LIMIT)
+        candidate = np.clip(candidate, -LIMIT, LIMIT)
         if np.array_equal(candidate, self.field):
             return
-        prediction = predict_field(self.field)
         distortion = self._distortion(candidate)
-        new = distortion + self.smoothness * estimate_bits(candidate - prediction)
-        old = self.distortion + self.smoothness * estimate_bits(self.field - prediction)
+        new = distortion + self.smoothness * self.cost(candidate)
+        old = self.distortion + self.smoothness * self.cost(self.field)
         better = new < old
         self.field = np.where(better[..., None], candidate, self.field)
         self.distortion = np.where(better, distortion, self.distortion)
 
+    def settle(self) -> None:
+        """Count costs from now on next to the present field's vectors."""
+        self.cost = VectorCost(self.field, self.previous)
+
     def offer_neighbours(self) -> None:
         """Each block tries its prediction and the vectors of its four neighbours."""
-        self.offer(predict_field(self.field))
+        self.settle()
+        self.offer(predict(self.field))
         for axis in (0, 1):
             for step in (1, -1):
                 self.offer(np.roll(self.field, step, axis))

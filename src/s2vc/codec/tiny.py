@@ -12,7 +12,7 @@ from torch import Tensor
 
 from s2vc.codec.motion_search import MotionSearch
 from s2vc.codec.protocol import MOTION, FrameKind, Integers, Part, Picture
-from s2vc.codec.tiny_symbols import BLOCK, TinySymbols
+from s2vc.codec.tiny_symbols import BLOCK, TinyMemory, TinySymbols
 from s2vc.entropy.integer import checkerboard
 from s2vc.nn.tiny.codec import Buffer, TinyCodec
 from s2vc.nn.tiny.generator import Levels, TinyGenerator
@@ -52,12 +52,12 @@ class TinyFrameModel:
         return self.codec.empty_buffer(1, height, width, self.device)
 
     @torch.inference_mode()
-    def analyse(self, picture: Picture, buffer: Buffer, kind: FrameKind) -> TinyAnalysis:
+    def analyse(self, picture: Picture, buffer: Buffer, memory: TinyMemory, kind: FrameKind) -> TinyAnalysis:
         height, width, _ = picture.shape
         motion = np.zeros((height // BLOCK, width // BLOCK, 2), np.int16)
         if not kind.intra:
             reference = buffer.reference[0].permute(1, 2, 0).to("cpu", torch.uint8).contiguous().numpy()
-            motion = self.search(picture, reference, search_smoothness(kind.quality))
+            motion = self.search(picture, reference, search_smoothness(kind.quality), memory.motion)
         return TinyAnalysis(self, buffer, kind, picture, motion)
 
     @torch.inference_mode()

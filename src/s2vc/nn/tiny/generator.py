@@ -106,7 +106,8 @@ class TinyGenerator(nn.Module):
         """Pictures of T frames.
 
         feature: (B, T, width8, H/8, W/8); reference: (B, T, 3, H, W) levels; intra: bool (B, T), frames
-        without a past; previous: the diffusion buffer, three levels of (B, C, h, w), as returned by the last call.
+        without a past; previous: the diffusion buffer, three levels of (B, C, h, w), as the last call
+        returned it.
         Returns x0 (B, T, 3, H, W) float32 in levels, not clamped, and the buffer for the next window.
         """
         batch, frames = intra.shape
