@@ -32,10 +32,14 @@ def train(
     debug: options.Debug = False,
 ) -> None:
     """Train a model by a recipe; stops and goes on exactly."""
-    from ..training.footage import prepare
     from ..training.loop import train as run_recipe
-    from ..training.recipe import load_recipe
 
-    kept = cache or out / "cache"
-    prepare((data / load_recipe(recipe).data).glob("*.mp4"), kept)
-    run_recipe(recipe, out, data=data, cache=kept, resume=resume, start=start, budget_minutes=budget)
+    run_recipe(
+        recipe,
+        out,
+        data=data,
+        cache=cache or out / "cache",
+        resume=resume,
+        start=start,
+        budget_minutes=budget,
+    )

@@ -95,10 +95,3 @@ def load_clips(cache: Path, minimum_side: int) -> list[Clip]:
             motion = {step: np.load(path) for step, path in sorted(steps.items())}
             clips.append(Clip(folder.name, frames, motion))
     return clips
-
-
-if __name__ == "__main__":
-    import sys
-
-    data, target, first, count = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-    prepare(data.glob("*.mp4"), target, share=(first, count))

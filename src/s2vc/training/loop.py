@@ -9,7 +9,6 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
@@ -21,7 +20,7 @@ from s2vc.nn.tiny.config import TinyConfig
 from s2vc.nn.tiny.model import TinyModel
 from s2vc.perceptual.dists import DISTS
 from s2vc.perceptual.lpips import LPIPS
-from s2vc.training.footage import load_clips
+from s2vc.training.footage import load_clips, prepare
 from s2vc.training.optim import Muon, split_parameters
 from s2vc.training.recipe import Recipe, Stage, load_recipe
 from s2vc.training.sampler import Sampler
@@ -58,6 +57,7 @@ class Trainer:
         self.recipe, self.out, self.data, self.cache = recipe, out, data, cache
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
             dist.init_process_group("gloo")
+            dist.barrier()  # every process has prepared its share of the footage
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.world = dist.get_world_size() if dist.is_initialized() else 1
         out.mkdir(parents=True, exist_ok=True)
@@ -348,10 +348,15 @@ def train(
     start: Path | None = None,
     budget_minutes: float | None = None,
 ) -> None:
-    """Run a recipe. ``start`` begins from another run's checkpoint; ``resume`` goes on with this one's."""
+    """Run a recipe: decode its footage and search its motion into ``cache`` (once), then stage by stage.
+
+    ``start`` begins from another run's checkpoint; ``resume`` goes on with this run's own.
+    """
     torch.set_flush_denormal(True)
-    np.seterr(all="ignore")
-    trainer = Trainer(load_recipe(recipe_path), out, data, cache)
+    recipe = load_recipe(recipe_path)
+    share = (int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+    prepare((data / recipe.data).glob("*.mp4"), cache, share=share)
+    trainer = Trainer(recipe, out, data, cache)
     if resume and trainer.resume():
         trainer.log(event="resumed", **trainer.progress)
     elif start:
