@@ -203,6 +203,7 @@ class Trainer:
 
         state: State = initial_state(self.model, batch, stage.crop, stage.crop)
         sums: dict[str, float] = {}
+        counts: dict[str, int] = {}
         last_log = last_save = last = time.time()
         stage_step = 0
         while self.progress["stage_seconds"] < stage.minutes * 60:
@@ -217,6 +218,7 @@ class Trainer:
             values, state = self._step(stage, sampler, state, perceptual)
             for key, value in values.items():
                 sums[key] = sums.get(key, 0.0) + value
+                counts[key] = counts.get(key, 0) + 1
             now = last + self._average(time.time() - last)
             self.progress["stage_seconds"] += now - last
             self.progress["seconds"] += now - last
@@ -224,11 +226,9 @@ class Trainer:
             self.progress["pixels"] += stage.batch * stage.frames * stage.crop**2
             last = now
             stage_step += 1
-            sums["n"] = sums.get("n", 0) + 1
             if now - last_log > LOG_SECONDS:
-                n = sums.pop("n")
-                means = {k: round(v / n, 5) for k, v in sums.items()}
-                rate = stage.batch * stage.frames * stage.crop**2 * n / (now - last_log) / 1e6
+                means = {k: round(v / counts[k], 5) for k, v in sums.items()}
+                rate = stage.batch * stage.frames * stage.crop**2 * counts["loss"] / (now - last_log) / 1e6
                 self.log(
                     stage=stage.name,
                     step=self.progress["steps"],
@@ -237,7 +237,7 @@ class Trainer:
                     mpixels_per_second=round(rate, 3),
                     **means,
                 )
-                sums, last_log = {}, now
+                sums, counts, last_log = {}, {}, now
             if now - last_save > CHECKPOINT_SECONDS:
                 self.save()
                 last_save = now
@@ -294,16 +294,18 @@ class Trainer:
         loss = rate + stage.l1 * l1 + stage.reference_l1 * reference_l1
         values: dict[str, Tensor] = {}
         if perceptual:
-            # One random frame of each sequence: a crop seen by VGG-16 costs ten times the codec's own work.
-            rows = torch.arange(len(pictures))
-            chosen = torch.from_numpy(sampler.random.integers(0, stage.frames, len(pictures)))
+            # A crop seen by VGG-16 costs ten times the codec's own work: one random frame of half of the
+            # sequences, and one of the networks a step.
+            rows = torch.from_numpy(sampler.random.permutation(len(pictures))[: -(-len(pictures) // 2)])
+            chosen = torch.from_numpy(sampler.random.integers(0, stage.frames, len(rows)))
+            turn = int(self.progress["steps"]) % len(perceptual)
             shift = int(sampler.random.integers(0, 8))
             seen = (result.x0[rows, chosen] / 255)[..., shift:, shift:]
             real = (pictures[rows, chosen] / 255)[..., shift:, shift:]
             with torch.autocast("cpu", torch.bfloat16, enabled=self.autocast):
-                for name, factor, network in perceptual:
-                    values[name] = network(seen, real).float().mean()
-                    loss = loss + factor * values[name]
+                name, factor, network = perceptual[turn]
+                values[name] = network(seen, real).float().mean()
+                loss = loss + factor * len(perceptual) * values[name]
         if not torch.isfinite(loss):
             terms = {"rate": rate, "l1": l1, "reference_l1": reference_l1, **values}
             bad = [k for k, v in terms.items() if not torch.isfinite(v)]
@@ -328,7 +330,7 @@ class Trainer:
             summary = {
                 "loss": float(loss),
                 "l1": float(l1),
-                "bpp_intra": float(result.bits[intra].mean() / area) if intra.any() else 0.0,
+                **({"bpp_intra": float(result.bits[intra].mean() / area)} if intra.any() else {}),
                 "bpp_inter": float(result.bits[inter].mean() / area),
                 "psnr": float((10 * torch.log10(65025 / mse)).mean()),
                 "psnr_reference": float((10 * torch.log10(65025 / mse_reference)).mean()),
