@@ -127,7 +127,9 @@ def run(
     )
     say(f"encoded: {coded.stat().st_size} bytes in {encode_seconds:.1f} s")
     decoded = folder / "ours.mkv"
-    decode_seconds = _s2vc("decode", str(coded), str(decoded), "-y", "--lossless", "--device", device)
+    # A model that is not in the package has to be shown to the decoder, too.
+    shown = ["--model", model] if Path(model).is_file() else []
+    decode_seconds = _s2vc("decode", str(coded), str(decoded), "-y", "--lossless", "--device", device, *shown)
     say(f"decoded in {decode_seconds:.1f} s; x265 at the same size is being searched")
 
     other = folder / "x265.hevc"
