@@ -29,6 +29,12 @@ def run(
     weights_dir: Weights = None,
     device: options.Device = "cpu",
     keep_files: Annotated[bool, typer.Option("--keep-files", help="Keep the coded files, too.")] = False,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="CODEC", help="Run only this codec of the spec (repeatable).")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME|PATH", help="Run s2vc with this model, not the spec's.")
+    ] = None,
     debug: options.Debug = False,
 ) -> None:
     """Code clips at several points with several codecs and measure what comes back; results found stand."""
@@ -36,7 +42,15 @@ def run(
 
     from ..bench import run_bench
 
-    run_bench(spec, out, weights_dir=weights_dir, device=device, keep_files=keep_files)
+    run_bench(
+        spec,
+        out,
+        weights_dir=weights_dir,
+        device=device,
+        keep_files=keep_files,
+        only=only or (),
+        model=model,
+    )
 
 
 @app.command("table")
