@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 
 from s2vc.entropy.tables import Tables, default_scales
-from s2vc.errors import ModelError, OutputError
+from s2vc.errors import OutputError
 from s2vc.models.files import ModelFile, write_model
 from s2vc.nn.tiny.config import TinyConfig
 from s2vc.nn.tiny.model import TinyModel
+from s2vc.training.checkpoint import read_weights
 
 
 def model_tensors(model: TinyModel) -> dict[str, NDArray[Any]]:
@@ -30,17 +31,12 @@ def model_tensors(model: TinyModel) -> dict[str, NDArray[Any]]:
 
 def export(checkpoint: Path, target: Path, *, model_id: str | None = None, overwrite: bool = False) -> str:
     """Write a model file from a checkpoint or a run's folder; returns a line that describes it."""
-    path = checkpoint / "checkpoint.safetensors" if checkpoint.is_dir() else checkpoint
-    if not path.exists():
-        raise ModelError(f"{checkpoint} holds no checkpoint: name a run's folder or its checkpoint")
+    weights, description = read_weights(checkpoint)
     if target.exists() and not overwrite:
         raise OutputError(f"{target} exists: give -y to overwrite it, or another name")
-    config = TinyConfig()
+    config = TinyConfig(**json.loads(description["config"]))
     model = TinyModel(config)
-    try:
-        model.load_state_dict({k[4:]: v for k, v in load_file(path).items() if k.startswith("ema.")})
-    except RuntimeError as error:
-        raise ModelError(f"{path} is of another geometry: {str(error).splitlines()[0]}") from None
+    model.load_state_dict(weights)
     target.parent.mkdir(parents=True, exist_ok=True)
     write_model(target, "tiny", model_id or target.stem, asdict(config), model_tensors(model))
     written = ModelFile.open(target)

@@ -6,20 +6,22 @@ import json
 import math
 import os
 import time
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from s2vc.errors import InputError, S2vcError
+from s2vc.errors import InputError, ModelError, S2vcError
 from s2vc.nn.tiny.config import TinyConfig
 from s2vc.nn.tiny.model import TinyModel
 from s2vc.perceptual.dists import DISTS
 from s2vc.perceptual.lpips import LPIPS
+from s2vc.training.checkpoint import CHECKPOINT, read_checkpoint, read_weights
 from s2vc.training.footage import load_clips, prepare
 from s2vc.training.optim import Muon, split_parameters
 from s2vc.training.recipe import Recipe, Stage, load_recipe
@@ -46,7 +48,7 @@ def measure_convolution(dtype: torch.dtype, seconds: float = 2.0) -> float:
 
 
 class Trainer:
-    """One run in one folder: ``log.jsonl``, ``checkpoint.safetensors`` and ``progress.json``.
+    """One run in one folder: ``log.jsonl`` and ``checkpoint.safetensors``.
 
     Started by torchrun, each process takes an equal part of every batch and gradients are averaged. On a CPU
     that is also the fast way to use two cores: oneDNN's weight gradients spin at a barrier between threads,
@@ -62,7 +64,7 @@ class Trainer:
         self.world = dist.get_world_size() if dist.is_initialized() else 1
         out.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(recipe.seed)
-        self.model = TinyModel(TinyConfig()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = TinyModel(TinyConfig(**recipe.model)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.progress = {"stage_index": 0, "stage_seconds": 0.0, "seconds": 0.0, "pixels": 0, "steps": 0}
         self.optimisers: list[torch.optim.Optimizer] = []
@@ -98,29 +100,41 @@ class Trainer:
                     f"optim{i}.{index}.{k}": v.contiguous() if isinstance(v, Tensor) else torch.tensor(v)
                     for k, v in state.items()
                 }
-        metadata = {"progress": json.dumps(self.progress)}
+        metadata = {
+            "progress": json.dumps(self.progress),
+            "config": json.dumps(asdict(self.model.config)),
+        }
         temporary = self.out / "checkpoint.tmp"
         save_file(tensors, temporary, metadata)
-        os.replace(temporary, self.out / "checkpoint.safetensors")
-        (self.out / "progress.json").write_text(json.dumps(self.progress))
+        os.replace(temporary, self.out / CHECKPOINT)
 
     def resume(self) -> bool:
-        path = self.out / "checkpoint.safetensors"
+        path = self.out / CHECKPOINT
         if not path.exists():
             return False
-        tensors = load_file(path)
+        tensors, description = read_checkpoint(path)
+        self._check_config(path, description)
         self.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
         self.ema = {k[4:]: v for k, v in tensors.items() if k.startswith("ema.")}
-        self.progress = json.loads((self.out / "progress.json").read_text())
+        self.progress = json.loads(description["progress"])
         self._moments = {k: v for k, v in tensors.items() if k.startswith("optim")}
         return True
 
     def start_from(self, checkpoint: Path) -> None:
-        """Begin a new run from another run's EMA weights."""
-        tensors = load_file(checkpoint)
-        weights = {k[4:]: v for k, v in tensors.items() if k.startswith("ema.")}
+        """Begin a new run from another run's EMA weights, or from an exported model."""
+        weights, description = read_weights(checkpoint)
+        self._check_config(checkpoint, description)
         self.model.load_state_dict(weights)
         self.ema = {k: v.clone() for k, v in weights.items()}
+
+    def _check_config(self, path: Path, description: dict[str, str]) -> None:
+        theirs, ours = json.loads(description["config"]), asdict(self.model.config)
+        other = [name for name, width in ours.items() if theirs.get(name) != width]
+        if other:
+            text = ", ".join(f"{name} {theirs.get(name)} instead of {ours[name]}" for name in other)
+            raise ModelError(
+                f"{path} is of another geometry ({text}): name its widths under the recipe's model"
+            )
 
     def _restore_moments(self) -> None:
         moments = self.__dict__.pop("_moments", None)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from s2vc.errors import InputError
+from s2vc.nn.tiny.config import TinyConfig
 
 
 class _Strict(BaseModel):
@@ -39,13 +41,26 @@ class Stage(_Strict):
 
 
 class Recipe(_Strict):
-    """A training run: where its data are and the stages in order."""
+    """A training run: where its data are and the stages in order.
 
+    ``model``: widths of ``TinyConfig`` other than the default.
+    """
+
+    model: dict[str, int] = Field(default_factory=dict)
     data: str = "train/video"
     images: str | None = "train/images"
     seed: int = 1
     ema: float = Field(0.998, ge=0, lt=1)
     stages: list[Stage] = Field(min_length=1)
+
+    @field_validator("model")
+    @classmethod
+    def _known_widths(cls, widths: dict[str, int]) -> dict[str, int]:
+        known = {f.name for f in fields(TinyConfig)}
+        for name in widths:
+            if name not in known:
+                raise ValueError(f"{name} is no width of tiny; there are {', '.join(sorted(known))}")
+        return widths
 
 
 def load_recipe(path: Path) -> Recipe:
