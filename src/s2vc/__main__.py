@@ -5,9 +5,15 @@ from __future__ import annotations
 
 def main() -> None:
     """Run the command line on ``sys.argv``; ends the process with an exit code of DESIGN §10."""
-    from .cli.app import run
+    try:
+        from .cli.app import run
 
-    run()
+        run()
+    except KeyboardInterrupt:  # before a command took over, or after it had let go
+        import sys
+
+        print("s2vc: interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,13 @@
 """What ``import s2vc`` offers: whole files in one call, or frame by frame.
 
 >>> import s2vc
->>> s2vc.encode("holiday.mp4", "holiday.s2vc", quality=32)      # doctest: +SKIP
->>> s2vc.decode("holiday.s2vc", "again.mp4")                    # doctest: +SKIP
+>>> made = s2vc.encode("holiday.mp4", "small.s2vc", quality=32)
+>>> shown = s2vc.decode("small.s2vc", "again.mp4")
+>>> (made.frames, shown.frames)
+(12, 12)
+
+The examples run as tests (tests/test_roundtrip_api.py), in a folder that holds ``holiday.mp4``, of twelve
+frames of 64 x 48, and ``holiday.s2vc``.
 """
 
 from __future__ import annotations
@@ -10,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -24,7 +29,7 @@ from s2vc.bitstream import FORMAT_VERSION, Chunk, Header, StreamReader, StreamWr
 from s2vc.bitstream import Colour as CodedColour
 from s2vc.codec.decoder import DecodedFrame, SymbolReader, VideoDecoder
 from s2vc.codec.encoder import CodedChunk, VideoEncoder
-from s2vc.errors import DamagedError, InputError
+from s2vc.errors import DamagedError, FormatError, InputError
 from s2vc.models.files import DEFAULT, ModelFile, find_model, find_model_of
 from s2vc.models.loading import load_frame_model, load_symbol_model
 from s2vc.video import Colour, Frame, VideoInfo, open_output, open_video
@@ -116,6 +121,13 @@ class Model:
 def load(name: str = DEFAULT, device: str = "auto") -> Model:
     """Load a model by preset, id or path onto a device (auto, cpu, cuda, cuda:N, mps).
 
+    What is loaded once can be shared by many calls:
+
+    >>> import s2vc
+    >>> model = s2vc.load("tiny", device="cpu")
+    >>> [s2vc.encode("holiday.mp4", f"q{q}.s2vc", model=model, quality=q).frames for q in (10, 50)]
+    [12, 12]
+
     Raises ModelError where there is no such model, InputError where there is no such device.
     """
     return _load(find_model(name), device)
@@ -173,15 +185,23 @@ def _binary_output(target: PathLike, overwrite: bool) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def _binary_input(source: PathLike) -> Iterator[BinaryIO]:
-    if str(source) == "-":
-        yield sys.stdin.buffer
-        return
-    try:
-        stream = open(source, "rb")  # noqa: SIM115
-    except OSError as error:
-        raise InputError(f"cannot read {source} ({error.strerror}): check the name") from None
-    with stream:
-        yield stream
+    """A file or standard input; what is wrong with its bytes is said with its name."""
+    with contextlib.ExitStack() as stack:
+        if str(source) == "-":
+            stream: BinaryIO = sys.stdin.buffer
+        else:
+            try:
+                stream = stack.enter_context(open(source, "rb"))
+            except OSError as error:
+                raise InputError(f"cannot read {source} ({error.strerror}): check the name") from None
+        try:
+            yield stream
+        except (FormatError, DamagedError) as error:
+            raise type(error)(f"{_name(source)}: {error}") from None
+
+
+def _name(source: PathLike) -> str:
+    return "standard input" if str(source) == "-" else str(source)
 
 
 def _header(model: Model, info: VideoInfo) -> Header:
@@ -226,11 +246,18 @@ class Encoder:
     """Writes an .s2vc stream frame by frame.
 
     ``target``: a binary file object (only ``write`` is needed). ``rate``: frames a second, for times that are
-    not given. ``model``: a name or a loaded Model. Use it as a context manager or call ``close``.
+    not given. ``model``: a name or a loaded Model. ``reconstruct``: called with each Frame that a decoder
+    will show. Use it as a context manager or call ``close``.
 
-    >>> with s2vc.Encoder(open("out.s2vc", "wb"), width=64, height=48) as encoder:  # doctest: +SKIP
-    ...     for picture in pictures:                     # uint8 (48, 64, 3) RGB
-    ...         encoder.write(picture)
+    >>> import io, numpy, s2vc
+    >>> stream = io.BytesIO()
+    >>> with s2vc.Encoder(stream, width=64, height=48, rate=25, quality=20) as encoder:
+    ...     for level in range(0, 200, 40):
+    ...         encoder.write(numpy.full((48, 64, 3), level, numpy.uint8))
+    >>> (encoder.frames, encoder.bytes_written == len(stream.getvalue()))
+    (5, True)
+
+    Raises InputError, ModelError; ValueError for a picture of another shape or a time that does not rise.
     """
 
     def __init__(
@@ -268,6 +295,7 @@ class Encoder:
             reconstruct=reconstruct is not None,
         )
         self._stream = StreamWriter(target, _header(self.model, info))
+        self._last: int | None = None
         self.frames = 0
 
     @property
@@ -279,7 +307,10 @@ class Encoder:
         """Add a picture, uint8 RGB (height, width, 3). ``time``, ``duration``: ticks of the time base (frame
         numbers unless ``info`` said otherwise)."""
         time = self.frames if time is None else time
+        if self._last is not None and time <= self._last:
+            raise ValueError(f"times must rise: {time} comes after {self._last}")
         self._put(self._coder.push(picture, time, 1 if duration is None else duration))
+        self._last = time
         self.frames += 1
 
     def _put(self, chunks: Iterator[CodedChunk]) -> None:
@@ -305,14 +336,21 @@ class Encoder:
 
 
 class Decoder:
-    """Reads an .s2vc stream frame by frame: iterate it for ``DecodedFrame`` (picture, time, duration).
+    """Reads an .s2vc stream frame by frame: an iterator of ``DecodedFrame`` (picture, time, duration).
 
-    ``source``: a binary file object; a pipe will do. ``model``: a loaded Model or a path, where the file's
-    own model is not in the package. Raises FormatError or ModelError at once, DamagedError after the last
-    sound frame.
+    ``source``: a binary file object; a pipe will do, and its frames come as soon as their chunk is there.
+    ``model``: a loaded Model or a name or path, where the file's own model is not in the package.
 
-    >>> for frame in s2vc.Decoder(open("out.s2vc", "rb")):       # doctest: +SKIP
-    ...     show(frame.picture)                                  # uint8 (height, width, 3) RGB
+    >>> import s2vc
+    >>> with open("holiday.s2vc", "rb") as stream:
+    ...     decoder = s2vc.Decoder(stream)
+    ...     for frame in decoder:
+    ...         picture = frame.picture            # uint8 RGB
+    ...         seconds = frame.time * decoder.header.time_base
+    >>> (picture.shape, float(seconds))
+    ((48, 64, 3), 0.44)
+
+    Raises FormatError or ModelError at once, DamagedError after the last sound frame.
     """
 
     def __init__(self, source: BinaryIO, *, model: str | Model | None = None, device: str = "auto") -> None:
@@ -324,6 +362,7 @@ class Decoder:
         else:
             given = str(model.file.path) if isinstance(model, Model) else model
             self.model = _load(find_model_of(*wanted, given), device)
+        self._frames = self._decode()
 
     @property
     def frame_count(self) -> int | None:
@@ -342,11 +381,20 @@ class Decoder:
             return
         places = [n for n, e in enumerate(self._reader.index()) if e.intra and e.time <= ticks]
         if places:
+            self._frames.close()
             self._reader.seek_chunk(places[-1])
+            self._frames = self._decode()
 
-    def __iter__(self) -> Iterator[DecodedFrame]:
+    def _decode(self) -> Generator[DecodedFrame, None, None]:
         decoder = VideoDecoder(self.model.networks, self.header)
-        return decoder.decode(item for item in self._reader if isinstance(item, Chunk))
+        chunks = (item for item in self._reader if isinstance(item, Chunk))
+        yield from decoder.decode(chunks, live=not self._reader.seekable)
+
+    def __iter__(self) -> Decoder:
+        return self
+
+    def __next__(self) -> DecodedFrame:
+        return next(self._frames)
 
 
 def encode(
@@ -367,6 +415,10 @@ def encode(
     progress: ProgressCallback | None = None,
 ) -> EncodeResult:
     """Encode a video into an .s2vc file.
+
+    >>> import s2vc
+    >>> s2vc.encode("holiday.mp4", "part.s2vc", quality=20, frames=8, keyint="2s").frames
+    8
 
     source, target: paths, or "-" for standard input (y4m) and output. quality: 0..63, higher is better.
     keyint: an I-frame at least every so many frames, or "10s" (the default). start, duration, frames: what
@@ -439,6 +491,10 @@ def decode(
 ) -> DecodeResult:
     """Decode an .s2vc file into a video (.mp4, .mkv, .mov, .y4m), a folder of PNG or "-" (y4m).
 
+    >>> import s2vc
+    >>> s2vc.decode("holiday.s2vc", "pictures/", frames=3)
+    DecodeResult(frames=3, seconds=..., warnings=(), damaged=None)
+
     model: where the file's model is, if not in the package. start, duration, frames: what part of it; the
     first frame of a part gets time 0. Raises InputError, FormatError, ModelError, OutputError. Damage behind
     the header is no error: ``damaged`` says what is wrong, and the frames before it are written.
@@ -475,9 +531,11 @@ def decode(
             except DamagedError as error:
                 if not count:
                     raise
-                damaged = f"{source}: {error}"
+                damaged = f"{_name(source)}: {error}"
             if not count:
-                raise InputError(f"{source}: no frame lies in the part asked for: choose an earlier start")
+                raise InputError(
+                    f"{_name(source)}: no frame lies in the part asked for: choose an earlier start"
+                )
         warnings = tuple(writer.warnings)
     return DecodeResult(count, time.monotonic() - began, warnings, damaged)
 
@@ -512,7 +570,13 @@ class _Tally:
 
 
 def info(source: PathLike) -> FileInfo:
-    """What an .s2vc file says of itself; needs no model and no torch. Raises InputError, FormatError."""
+    """What an .s2vc file says of itself; needs no model and no torch. Raises InputError, FormatError.
+
+    >>> import s2vc
+    >>> facts = s2vc.info("holiday.s2vc")
+    >>> (facts.width, facts.height, facts.frames, facts.quality)
+    (64, 48, 12, [32])
+    """
     with _binary_input(source) as stream:
         reader = StreamReader(stream)
         tally, damaged = _Tally(), None
@@ -521,9 +585,9 @@ def info(source: PathLike) -> FileInfo:
                 if isinstance(item, Chunk):
                     tally.add(item)
                     if item.damaged:
-                        damaged = f"frame {item.first_frame} begins a damaged chunk"
+                        damaged = f"{_name(source)}: frame {item.first_frame} begins a damaged chunk"
         except DamagedError as error:
-            damaged = str(error)
+            damaged = f"{_name(source)}: {error}"
         header, size = reader.header, reader.position
     seconds = float((tally.end - (tally.first or 0)) * header.time_base)
     rate = _rate(header)
@@ -555,6 +619,10 @@ def info(source: PathLike) -> FileInfo:
 def verify(source: PathLike, *, model: str | None = None) -> VerifyResult:
     """Read every symbol of a file and check every checksum, without torch (``tiny``).
 
+    >>> import s2vc
+    >>> s2vc.verify("holiday.s2vc")
+    VerifyResult(frames=12, damaged=None)
+
     Raises InputError, FormatError, ModelError; what is damaged behind the header is in ``damaged``.
     """
     frames = 0
@@ -569,9 +637,9 @@ def verify(source: PathLike, *, model: str | None = None) -> VerifyResult:
                     read = symbol_reader.read(item)
                     frames += len(read.symbols)
                     if read.damage is not None:
-                        return VerifyResult(frames, f"{source}: {read.damage}")
+                        return VerifyResult(frames, f"{_name(source)}: {read.damage}")
         except DamagedError as error:
-            return VerifyResult(frames, f"{source}: {error}")
+            return VerifyResult(frames, f"{_name(source)}: {error}")
     return VerifyResult(frames)
 
 

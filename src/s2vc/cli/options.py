@@ -17,7 +17,7 @@ Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:N]|mps", help="Wher
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of the networks (default: all).")]
 ModelPlace = Annotated[
     str | None,
-    typer.Option("--model", metavar="PATH", help="The file's model, where the package has it not."),
+    typer.Option("--model", metavar="NAME|PATH", help="The file's model, where the package has it not."),
 ]
 Start = Annotated[str | None, typer.Option(metavar="T", help="Begin at T: seconds or [HH:]MM:SS.")]
 Duration = Annotated[str | None, typer.Option(metavar="T", help="Stop after T: seconds or [HH:]MM:SS.")]

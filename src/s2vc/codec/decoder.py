@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -73,22 +74,31 @@ class VideoDecoder:
         self._buffer = model.new_buffer(*size)
         self._render_state = model.new_render_state(*size)
 
-    def decode(self, chunks: Iterable[Chunk]) -> Iterator[DecodedFrame]:
-        """All frames of the chunks. Raises DamagedError after the last sound frame before damage."""
+    def decode(self, chunks: Iterable[Chunk], *, live: bool = False) -> Iterator[DecodedFrame]:
+        """All frames of the chunks. Raises DamagedError after the last sound frame before damage.
+
+        ``live``: give a chunk's frames before asking for the next chunk, which may not have been made yet.
+        Otherwise its symbols are read meanwhile.
+        """
+        source = iter(chunks)
+        failure: DamagedError | None = None
         with ThreadPoolExecutor(1, thread_name_prefix="s2vc-symbols") as pool:
-            ahead = None
-            try:
-                for chunk in chunks:
-                    following = pool.submit(self._symbols.read, chunk)
-                    if ahead is not None:
-                        yield from self._pictures(ahead.result())
-                    ahead = following
-            except DamagedError:
-                if ahead is not None:
-                    yield from self._pictures(ahead.result())
-                raise
-            if ahead is not None:
-                yield from self._pictures(ahead.result())
+            ahead: deque[Future[ChunkSymbols]] = deque()
+            while True:
+                try:
+                    chunk = next(source, None)
+                except DamagedError as error:
+                    failure = error
+                    break
+                if chunk is None:
+                    break
+                ahead.append(pool.submit(self._symbols.read, chunk))
+                while len(ahead) > (0 if live else 1):
+                    yield from self._pictures(ahead.popleft().result())
+            while ahead:
+                yield from self._pictures(ahead.popleft().result())
+        if failure is not None:
+            raise failure
 
     def _pictures(self, read: ChunkSymbols) -> Iterator[DecodedFrame]:
         height, width = self.header.height, self.header.width
