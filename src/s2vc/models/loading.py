@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from s2vc.codec.protocol import FrameModel, SymbolModel
 from s2vc.codec.tiny_symbols import BLOCK, TinySymbols
-from s2vc.entropy.integer import IntegerEntropyModel
+from s2vc.entropy.integer import TABLES, IntegerEntropyModel
 from s2vc.entropy.tables import Tables
 from s2vc.errors import ModelError
 from s2vc.models.files import ModelFile
@@ -26,6 +26,8 @@ def load_symbol_model(model: ModelFile) -> tuple[SymbolModel, int]:
     try:
         arrays = {k[8:]: v for k, v in model.tensors("entropy.").items()}
         tables = Tables.from_arrays({k[7:]: v for k, v in model.tensors("tables.").items()})
+        if len(tables) != TABLES:
+            raise ValueError(f"{len(tables)} symbol tables instead of {TABLES}")
         return TinySymbols(IntegerEntropyModel(arrays), tables), BLOCK
     except (KeyError, ValueError) as error:
         raise ModelError(f"{model.path} lacks parts of its entropy model ({error}): fetch it again") from None
