@@ -59,9 +59,12 @@ class ModelFile:
             raise ModelError(f"{path} is not a model of s2vc ({error}): fetch it again") from None
         if metadata.get("format") != FORMAT:
             raise ModelError(f"{path} is not a model of s2vc: make one with 's2vc export'")
-        if int(metadata.get("version", "0")) > VERSION:
-            raise ModelError(f"{path} is of a newer model format: update s2vc")
-        return cls(path, metadata["preset"], metadata["id"], json.loads(metadata["config"]))
+        try:
+            if int(metadata.get("version", "0")) > VERSION:
+                raise ModelError(f"{path} is of a newer model format: update s2vc")
+            return cls(path, metadata["preset"], metadata["id"], dict(json.loads(metadata["config"])))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{path}: its description is damaged ({error}): fetch it again") from None
 
     def tensors(self, *prefixes: str) -> dict[str, NDArray[Any]]:
         """Tensors whose names begin with one of the prefixes (all of them without any)."""
@@ -90,8 +93,9 @@ def write_model(
 
 
 def embedded_models() -> list[ModelFile]:
-    """The models in the package, oldest first."""
-    return [ModelFile.open(path) for path in sorted(EMBEDDED.glob(f"*{SUFFIX}"))]
+    """The models in the package, oldest first: ``tiny-9`` before ``tiny-10``."""
+    paths = sorted(EMBEDDED.glob(f"*{SUFFIX}"), key=lambda path: (len(path.name), path.name))
+    return [ModelFile.open(path) for path in paths]
 
 
 def find_model(name: str) -> ModelFile:
@@ -111,10 +115,11 @@ def find_model(name: str) -> ModelFile:
 
 def find_model_of(model_id: str, digest: bytes, given: str | None = None) -> ModelFile:
     """The model a file was coded with; ``given``: where else to look. ModelError names what is needed."""
-    candidates = embedded_models() if given is None else [find_model(given)]
-    for model in candidates:
+    named = [] if given is None else [find_model(given)]
+    for model in [*named, *embedded_models()]:
         if model.id == model_id and model.digest == digest:
             return model
-    raise ModelError(
-        f"the file needs model {model_id} ({digest.hex()}), which is not here: name its file with --model"
-    )
+    found = "which is not here"
+    if named:
+        found = f"and {given} is {named[0].id} ({named[0].digest.hex()})"
+    raise ModelError(f"the file needs model {model_id} ({digest.hex()}), {found}: name its file with --model")
