@@ -1,0 +1,97 @@
+"""What training counts and sees is what a file costs and what a decoder shows."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+
+import s2vc
+from s2vc.bitstream import StreamReader
+from s2vc.codec.decoder import SymbolReader
+from s2vc.codec.encoder import pad
+from s2vc.entropy.motion import motion_bits
+from s2vc.models.files import ModelFile
+from s2vc.nn.tiny.config import TinyConfig
+from s2vc.nn.tiny.model import TinyModel
+from s2vc.training.export import model_tensors
+from s2vc.training.unroll import initial_state, unroll
+
+FRAMES, WIDTH, HEIGHT = 16, 100, 70
+
+
+def trained(mini) -> TinyModel:
+    """The model that the mini model's file would be exported from."""
+    file = ModelFile.open(mini)
+    model = TinyModel(TinyConfig(**file.config)).requires_grad_(False).eval()
+    tensors = file.tensors()
+    state = {
+        name: torch.from_numpy(tensor).float()
+        for name, tensor in tensors.items()
+        if name.startswith(("codec.", "generator."))
+    }
+    state["entropy.hyper_index"] = torch.from_numpy(tensors["entropy.hyper.index"]).float()
+    for layer in ("trunk0", "trunk1", "head0", "first", "head1"):
+        one = 2.0 ** int(tensors[f"entropy.{layer}.shift"].item())
+        for part in ("weight", "bias"):
+            values = torch.from_numpy(tensors[f"entropy.{layer}.{part}"].astype(np.float32))
+            state[f"entropy.{layer}.{part}"] = values / one
+    model.load_state_dict(state)
+    return model
+
+
+@pytest.fixture(scope="module")
+def model(mini):
+    return trained(mini)
+
+
+def test_export_gives_the_file_back(model, mini):
+    """Float parts as float16, the entropy model as the integers that it stands for."""
+    kept = ModelFile.open(mini).tensors()
+    np.testing.assert_equal(model_tensors(model), kept)
+
+
+@pytest.mark.parametrize("quality", [0, 32, 63])
+def test_unrolled_frames_are_the_coded_ones(model, mini, scene, psnr, quality):
+    pictures, shown, stream = scene(FRAMES, WIDTH, HEIGHT), [], io.BytesIO()
+    file = s2vc.load(str(mini), device="cpu")
+    with s2vc.Encoder(
+        stream, WIDTH, HEIGHT, model=file, quality=quality, reconstruct=lambda frame: shown.append(frame.rgb)
+    ) as encoder:
+        for picture in pictures:
+            encoder.write(picture)
+    stream.seek(0)
+    reader = StreamReader(stream)
+    symbols = SymbolReader(file.networks.symbols, reader.header, file.networks.multiple)
+    (chunk,) = reader
+    read = symbols.read(chunk)
+
+    padded = np.stack([pad(picture, 16) for picture in pictures])
+    still = np.zeros((padded.shape[1] // 16, padded.shape[2] // 16, 2), np.int16)
+    motion = np.stack([frame.get("motion", still) for frame in read.symbols])
+    x = torch.from_numpy(padded).permute(0, 3, 1, 2)[None].float()
+    flags = [torch.tensor([[getattr(kind, name) for kind in read.kinds]]) for name in ("intra", "reset")]
+    with torch.no_grad():
+        result = unroll(
+            model,
+            x,
+            torch.from_numpy(motion)[None],
+            *flags,
+            torch.tensor([quality]),
+            initial_state(model, 1, *padded.shape[1:3]),
+            autocast=False,
+        )
+
+    before = [None, None, *motion[1:-1]]  # an I-frame has no field to go by
+    vectors = sum(
+        motion_bits(field, previous).sum() for field, previous in zip(motion[1:], before[1:], strict=True)
+    )
+    coded = 8 * sum(len(packet.payload) for packet in chunk.packets) - vectors
+    assert float(result.bits.sum()) == pytest.approx(coded, rel=0.02)
+
+    x0 = result.x0[0].round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    assert psnr(x0[:, :HEIGHT, :WIDTH], shown) > 60
+    # The proxy with gradients counts the same, but for its noise.
+    assert float(result.bits_proxy.sum()) == pytest.approx(float(result.bits.sum()), rel=0.15)
