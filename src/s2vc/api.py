@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
@@ -357,12 +358,18 @@ class Decoder:
         self._reader = StreamReader(source)
         self.header = self._reader.header
         wanted = (self.header.model_id, self.header.model_digest)
+        self._device = device
         if isinstance(model, Model) and (model.file.id, model.file.digest) == wanted:
             self.model = model
         else:
             given = str(model.file.path) if isinstance(model, Model) else model
-            self.model = _load(find_model_of(*wanted, given), device)
+            self._model_file = find_model_of(*wanted, given)
         self._frames = self._decode()
+
+    @cached_property
+    def model(self) -> Model:
+        """The file's model; its networks are loaded when first asked for."""
+        return _load(self._model_file, self._device)
 
     @property
     def frame_count(self) -> int | None:
