@@ -12,12 +12,12 @@ from torch import Tensor
 
 from s2vc.codec.motion_search import MotionSearch
 from s2vc.codec.protocol import MOTION, FrameKind, Integers, Part, Picture
+from s2vc.codec.quantise import RateAwareRounding
 from s2vc.codec.tiny_symbols import BLOCK, TinyMemory, TinySymbols
 from s2vc.entropy.integer import checkerboard
 from s2vc.nn.tiny.codec import Buffer, TinyCodec
 from s2vc.nn.tiny.generator import Levels, TinyGenerator
 
-SYMBOL_LIMIT = 32767
 HYPER_LIMIT = 127
 
 
@@ -47,6 +47,7 @@ class TinyFrameModel:
         self.symbols = symbols
         self.device = device
         self.search = MotionSearch()
+        self.rounding = RateAwareRounding(symbols.tables)
 
     def new_buffer(self, height: int, width: int) -> Buffer:
         return self.codec.empty_buffer(1, height, width, self.device)
@@ -150,7 +151,7 @@ class TinyAnalysis(TinyCoding):
     @torch.inference_mode()
     def symbols(self, part: Part) -> Integers:
         if part.name == "z":
-            return self._integers(self.hyper, HYPER_LIMIT)
+            return self.hyper[0].round().clamp(-HYPER_LIMIT, HYPER_LIMIT).to(torch.int32).cpu().numpy()
         if part.name == MOTION:
             return self.motion
         assert part.index is not None
@@ -159,11 +160,7 @@ class TinyAnalysis(TinyCoding):
             mean = self._prior_now[0]
         else:
             self._mean_now = mean = self.model.codec.second_mean(self.hidden, self.first)
-        return self._integers(self.y - mean, SYMBOL_LIMIT) * (part.index > 0)
-
-    @staticmethod
-    def _integers(values: Tensor, limit: int) -> NDArray[np.int32]:
-        return values[0].round().clamp(-limit, limit).to(torch.int32).cpu().numpy()
+        return self.model.rounding((self.y - mean)[0].cpu().numpy(), part.index)
 
     def take(self, name: str, symbols: Integers) -> None:
         if name != MOTION:  # the context of the field it found stands already
