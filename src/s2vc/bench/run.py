@@ -12,8 +12,10 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shlex
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -197,13 +199,12 @@ def _timed(command: Sequence[str], job: Job) -> dict[str, Any]:
     if done.returncode:
         lines = [line for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
         raise S2vcError(f"exit {done.returncode}: {lines[-1].strip() if lines else 'no message'}")
-    shown = shlex.join(command)
-    for path, name in (
-        (str(job.clip), job.clip.name),
-        (str(job.folder.absolute()), "DIR"),
-        (str(job.folder), "DIR"),
-    ):
+    program = "python" if command[0] == sys.executable else Path(command[0]).name.split("-")[0]
+    shown = shlex.join([program, *command[1:]])
+    hidden = [(str(job.clip), job.clip.name), (str(job.folder.absolute()), "DIR"), (str(job.folder), "DIR")]
+    for path, name in hidden:
         shown = shown.replace(path, name)
+    shown = re.sub(r"\S*/s2vc-bench-\w+/\d+/", "", shown)
     return {"command": shown, "seconds": round(seconds, 3)}
 
 
