@@ -94,6 +94,13 @@ def test_the_anchor_stands_with_its_best_variant(folder: Path) -> None:
         compare(folder, anchor="x265", metric="vmaf")
 
 
+def test_a_variant_that_lacks_a_clip_is_not_chosen(folder: Path) -> None:
+    for path in (folder / "x265" / "two").glob("ssim*"):
+        path.unlink()
+    compared = compare(folder, anchor="x265", metric="dists")
+    assert compared["anchor_variant"] == "none" and len(compared["codecs"][0]["clips"]) == 2
+
+
 def test_means_over_clips(folder: Path) -> None:
     summary = summarise(folder)
     rows = [row for row in summary["points"] if row["codec"] == "ours"]

@@ -152,14 +152,16 @@ def compare(*folders: str | Path, anchor: str, metric: str) -> dict[str, Any]:
         raise InputError(f"no results of {anchor}: there are {', '.join(sorted(found)) or 'none'}")
     if not any(metric in r["metrics"] for v in found[anchor].values() for c in v.values() for r in c):
         raise InputError(f"no {metric} in the results of {anchor}: name a metric that was measured")
-    variants = found[anchor]
+    variants = _whole(found[anchor])
     first = next(iter(variants))
     chosen = min(variants, key=lambda v: _against(variants[first], variants[v], anchor, v, metric).mean)
     compared = []
     for codec, others in sorted(found.items()):
         if codec == anchor:
             continue
-        candidates = [_against(variants[chosen], clips, codec, v, metric) for v, clips in others.items()]
+        candidates = [
+            _against(variants[chosen], clips, codec, v, metric) for v, clips in _whole(others).items()
+        ]
         compared.append(min(candidates, key=lambda candidate: candidate.mean))
     return {
         "metric": metric,
@@ -167,6 +169,14 @@ def compare(*folders: str | Path, anchor: str, metric: str) -> dict[str, Any]:
         "anchor_variant": chosen,
         "codecs": [comparison.to_json() for comparison in compared],
     }
+
+
+def _whole(
+    variants: dict[str, dict[str, list[dict[str, Any]]]],
+) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """Without the variants that some clips lack: a run that is not finished chooses nothing."""
+    most = max(len(clips) for clips in variants.values())
+    return {variant: clips for variant, clips in variants.items() if len(clips) == most}
 
 
 def _against(
