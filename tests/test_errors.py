@@ -381,8 +381,8 @@ def test_a_file_cut_in_the_middle(s2vc_command, coded, mini, tmp_path, out, wher
 # -- interrupts -----------------------------------------------------------------------------------------
 
 
-def interrupted(arguments, stdin: bytes, out: Path, number: int) -> tuple[int, str]:
-    """Run with a standard input that stalls; when the output has begun, send the signal."""
+def interrupted(arguments, stdin: bytes, out: Path, begun, number: int) -> tuple[int, str]:
+    """Run with a standard input that stalls; once ``begun(out)``, send the signal."""
     with subprocess.Popen(
         [sys.executable, "-m", "s2vc", *map(str, arguments)],
         stdin=subprocess.PIPE,
@@ -392,30 +392,46 @@ def interrupted(arguments, stdin: bytes, out: Path, number: int) -> tuple[int, s
         assert process.stdin is not None and process.stderr is not None
         process.stdin.write(stdin)
         process.stdin.flush()
-        deadline = time.monotonic() + 120
-        while not list(out.iterdir()) and process.poll() is None and time.monotonic() < deadline:
+        deadline = time.monotonic() + 300
+        while not begun(out) and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
-        time.sleep(0.5)  # let it come to where it waits for more
+        assert begun(out) and process.poll() is None
+        if begun is written:
+            time.sleep(1)  # most likely it waits inside FFmpeg's call for more input by then
         process.send_signal(number)
-        code = process.wait(120)
+        code = process.wait(300)
         return code, process.stderr.read().decode()
 
 
+def opened(out: Path) -> bool:
+    """An output stands there, under its hidden name: networks are being loaded."""
+    return any(out.iterdir())
+
+
+def written(out: Path) -> bool:
+    """Frames have been written: the program waits for more."""
+    return any(path.is_file() and path.stat().st_size > 0 for path in out.rglob("*"))
+
+
+@pytest.mark.parametrize("begun", [opened, written])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-def test_interrupted_encode(scene, mini, out, number):
-    planes = b"".join(
-        b"FRAME\n" + np.ascontiguousarray(picture.transpose(2, 0, 1)).tobytes() for picture in scene(40)
-    )
-    y4m = b"YUV4MPEG2 W50 H38 F25:1 Ip A1:1 C444\n" + planes
-    code, err = interrupted(("encode", "-", out / "a.s2vc", "--model", mini), y4m, out, number)
+def test_interrupted_encode(scene, mini, out, begun, number):
+    planes = [picture.transpose(2, 0, 1) for picture in scene(40)]
+    frames = b"".join(b"FRAME\n" + np.ascontiguousarray(plane).tobytes() for plane in planes)
+    y4m = b"YUV4MPEG2 W50 H38 F25:1 Ip A1:1 C444\n" + frames
+    command = ("encode", "-", out / "a.s2vc", "--recon", out / "recon.y4m", "--model", mini)
+    code, err = interrupted(command, y4m, out, begun, number)
     assert (code, err) == (130, "s2vc: interrupted\n")
     assert list(out.iterdir()) == []
 
 
-@pytest.mark.parametrize("target", ["a.mkv", "a.mp4", "pictures", "a.y4m"])
-def test_interrupted_decode(coded, mini, out, target):
+@pytest.mark.parametrize(
+    ("target", "begun"), [("a.mkv", opened), ("a.mp4", opened), ("pictures", written), ("a.y4m", written)]
+)
+def test_interrupted_decode(coded, mini, out, target, begun):
     data, _ = coded
     front = data[: chunk_ends(data)[0] + 20]
-    code, err = interrupted(("decode", "-", out / target, "--model", mini), front, out, signal.SIGINT)
+    command = ("decode", "-", out / target, "--model", mini)
+    code, err = interrupted(command, front, out, begun, signal.SIGINT)
     assert (code, err) == (130, "s2vc: interrupted\n")
     assert list(out.iterdir()) == []

@@ -103,7 +103,7 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
     from s2vc.cli.app import app
 
     # The test process keeps its own handling of SIGTERM and of warnings.
-    monkeypatch.setattr(guard, "_die_softly_on_sigterm", lambda: None)
+    monkeypatch.setattr(guard, "_unwind_on_signals", lambda: None)
     monkeypatch.setattr(guard.warnings, "simplefilter", lambda action: None)
 
     def run(*args: str) -> Ended:

@@ -9,6 +9,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 import typer
@@ -37,7 +38,7 @@ def guarded(command: Command) -> Command:
         if not debug:
             # Libraries' warnings speak to programmers; ours to users go through `warn`.
             warnings.simplefilter("ignore")
-        _die_softly_on_sigterm()
+        _unwind_on_signals()
         try:
             return command(*args, **options)
         except (typer.Exit, typer.Abort, typer.BadParameter):
@@ -92,13 +93,23 @@ def _one_line(message: str) -> str:
     return " ".join(message.split())
 
 
-def _die_softly_on_sigterm() -> None:
+class _InterruptedInVideo(KeyboardInterrupt, Exception):
+    """An interrupt in a call back from FFmpeg: PyAV hands on nothing there but an Exception."""
+
+
+def _unwind(number: int, frame: FrameType | None) -> NoReturn:
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith("s2vc.video."):
+            raise _InterruptedInVideo
+        frame = frame.f_back
+    raise KeyboardInterrupt
+
+
+def _unwind_on_signals() -> None:
     """Unwind on SIGTERM as on Ctrl-C, so that no half-written output stays behind."""
-
-    def unwind(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
     try:
-        signal.signal(signal.SIGTERM, unwind)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+                signal.signal(number, _unwind)
     except ValueError:
         pass  # not the main thread: a program that embeds the command keeps its own handling
