@@ -208,6 +208,22 @@ def test_outputs_that_exist(s2vc_command, clip, small, mini, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mkv", "a.s2vc", "pictures"]
 
 
+def test_the_input_is_not_replaced(s2vc_command, clip, tmp_path):
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(clip.read_bytes())
+    (tmp_path / "link.mp4").symlink_to(path)
+    for command in (
+        ("encode", path, path, "-y"),
+        ("encode", path, tmp_path / "link.mp4", "-y"),
+        ("encode", path, tmp_path / "a.s2vc", "--recon", path, "-y"),
+    ):
+        assert_ended(
+            s2vc_command(*command), 1, "clip.mp4|link.mp4 is the input: give the output another name"
+        )
+    assert path.read_bytes() == clip.read_bytes()
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["clip.mp4", "link.mp4"]
+
+
 def test_outputs_of_no_known_kind(s2vc_command, small, mini, out):
     ran = s2vc_command("decode", small, out / "a.xyz", "--model", mini)
     assert_ended(ran, 1, r"\.xyz is not an output format: ", out)

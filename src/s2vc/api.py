@@ -13,6 +13,7 @@ frames of 64 x 48, and ``holiday.s2vc``.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -30,7 +31,7 @@ from s2vc.bitstream import FORMAT_VERSION, Chunk, Header, StreamReader, StreamWr
 from s2vc.bitstream import Colour as CodedColour
 from s2vc.codec.decoder import DecodedFrame, SymbolReader, VideoDecoder
 from s2vc.codec.encoder import CodedChunk, VideoEncoder
-from s2vc.errors import DamagedError, FormatError, InputError
+from s2vc.errors import DamagedError, FormatError, InputError, OutputError
 from s2vc.models.files import DEFAULT, ModelFile, find_model, find_model_of
 from s2vc.models.loading import load_frame_model, load_symbol_model
 from s2vc.video import Colour, Frame, VideoInfo, open_output, open_video
@@ -199,6 +200,13 @@ def _binary_input(source: PathLike) -> Iterator[BinaryIO]:
             yield stream
         except (FormatError, DamagedError) as error:
             raise type(error)(f"{_name(source)}: {error}") from None
+
+
+def _refuse_to_replace(source: PathLike, target: PathLike) -> None:
+    """An output under the input's name would destroy it, overwriting allowed or not."""
+    with contextlib.suppress(OSError):
+        if os.path.samefile(source, target) and not os.path.isdir(source):
+            raise OutputError(f"{target} is the input: give the output another name")
 
 
 def _name(source: PathLike) -> str:
@@ -436,6 +444,9 @@ def encode(
     Raises InputError, OutputError, ModelError. A source that breaks off is no error: ``damaged`` says so.
     """
     began = time.monotonic()
+    for output in (target, recon):
+        if output is not None:
+            _refuse_to_replace(source, output)
     _set_threads(threads)
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(
