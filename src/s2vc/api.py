@@ -233,7 +233,7 @@ def _header(model: Model, info: VideoInfo) -> Header:
     )
 
 
-def _video_info(header: Header, frame_count: int | None = None) -> VideoInfo:
+def _video_info(header: Header) -> VideoInfo:
     colour = header.colour
     return VideoInfo(
         width=header.width,
@@ -243,7 +243,6 @@ def _video_info(header: Header, frame_count: int | None = None) -> VideoInfo:
         rotation=header.rotation,
         colour=Colour(colour.matrix, colour.primaries, colour.transfer, colour.full_range),
         average_rate=_rate(header),
-        frame_count=frame_count,
     )
 
 

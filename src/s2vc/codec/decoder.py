@@ -11,7 +11,7 @@ from itertools import pairwise
 from s2vc.bitstream import Chunk, Header
 from s2vc.codec.packets import read_packet
 from s2vc.codec.protocol import FrameKind, FrameModel, Picture, SymbolModel, Symbols
-from s2vc.codec.schedule import Schedule, windows
+from s2vc.codec.schedule import Schedule, padded_size, windows
 from s2vc.errors import DamagedError
 
 
@@ -39,7 +39,7 @@ class SymbolReader:
 
     def __init__(self, model: SymbolModel, header: Header, multiple: int) -> None:
         self.model, self.header = model, header
-        self._size = tuple(-(-side // multiple) * multiple for side in (header.height, header.width))
+        self._size = padded_size(header.height, header.width, multiple)
         self._schedule = Schedule(header.reset_period)
         self._memory: object = None
 
@@ -70,7 +70,7 @@ class VideoDecoder:
     def __init__(self, model: FrameModel, header: Header) -> None:
         self.model, self.header = model, header
         self._symbols = SymbolReader(model.symbols, header, model.multiple)
-        size = [-(-side // model.multiple) * model.multiple for side in (header.height, header.width)]
+        size = padded_size(header.height, header.width, model.multiple)
         self._buffer = model.new_buffer(*size)
         self._render_state = model.new_render_state(*size)
 

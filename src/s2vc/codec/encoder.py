@@ -11,7 +11,7 @@ import numpy as np
 from s2vc.bitstream import CHUNK_FRAMES, Chunk, Packet
 from s2vc.codec.packets import write_packet
 from s2vc.codec.protocol import FrameKind, FrameModel, Picture
-from s2vc.codec.schedule import Schedule, windows
+from s2vc.codec.schedule import Schedule, padded_size, windows
 
 
 @dataclass
@@ -61,10 +61,7 @@ class VideoEncoder:
         self.model, self.width, self.height = model, width, height
         self.quality, self.keyint, self.reconstruct = quality, keyint, reconstruct
         self.schedule = Schedule(reset_period)
-        padded_height, padded_width = (
-            -(-side // model.multiple) * model.multiple for side in (height, width)
-        )
-        self._size = (padded_height, padded_width)
+        self._size = padded_size(height, width, model.multiple)
         self._buffer = model.new_buffer(*self._size)
         self._render_state = model.new_render_state(*self._size)
         self._memory: Any = None

@@ -1,4 +1,4 @@
-"""What kind each frame is: I-frames, resets, chunks (DESIGN §6, §8)."""
+"""What both sides derive alike: frame kinds, chunks, windows, padded size (DESIGN §4, §6, §8)."""
 
 from __future__ import annotations
 
@@ -29,6 +29,11 @@ class Schedule:
     @property
     def opens_chunk(self) -> bool:
         return self.in_chunk == 1
+
+
+def padded_size(height: int, width: int, multiple: int) -> tuple[int, int]:
+    """(height, width) rounded up to multiples of ``multiple``: the size the networks see."""
+    return -(-height // multiple) * multiple, -(-width // multiple) * multiple
 
 
 def windows(count: int) -> list[slice]:
