@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from s2vc.bench.names import HIGHER_IS_BETTER
 from s2vc.bench.run import FILES, read_json
 from s2vc.errors import InputError, S2vcError
 
-HIGHER_IS_BETTER = frozenset({"psnr"})
 MINIMUM_OVERLAP = 0.5
 RESAMPLINGS = 2000
 
@@ -209,7 +209,7 @@ def bd_rate(
     """
     from bjontegaard import bd_rate as package_bd_rate
 
-    sign = 1.0 if metric in HIGHER_IS_BETTER else -1.0
+    sign = 1.0 if HIGHER_IS_BETTER[metric] else -1.0
     anchor_rate, anchor_value = _rising(anchor, sign)
     test_rate, test_value = _rising(test, sign)
     if min(len(anchor_rate), len(test_rate)) < 2:

@@ -18,14 +18,31 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from s2vc.bench.names import HIGHER_IS_BETTER
 from s2vc.errors import InputError
 
 DATA_VARIABLE = "S2VC_DATA_DIR"
 """Environment variable that names the folder of footage."""
 
-MetricName = Literal["psnr", "lpips-alex", "lpips-vgg", "dists"]
+
+def _known_metric(name: str) -> str:
+    if name not in HIGHER_IS_BETTER:
+        raise ValueError(f"no metric {name}: there are {', '.join(HIGHER_IS_BETTER)}")
+    return name
+
+
+MetricName = Annotated[str, AfterValidator(_known_metric)]
+"""A key of ``s2vc.bench.names.HIGHER_IS_BETTER``."""
 
 
 class _Strict(BaseModel):
