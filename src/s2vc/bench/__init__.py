@@ -76,3 +76,15 @@ def run_speed(out: str | Path | None = None, **options: Any) -> dict[str, Any]:
         write_json(Path(out), result)
     print(dump_json(result), end="")
     return result
+
+
+def run_drift(source: str | Path, out: str | Path | None = None, **options: Any) -> dict[str, Any]:
+    """Measure drift; lines on stderr as they come, JSON on stdout and in ``out``."""
+    from s2vc.bench.drift import measure_drift
+    from s2vc.bench.run import dump_json, write_json
+
+    result = measure_drift(source, report=lambda line: print(line, file=sys.stderr, flush=True), **options)
+    if out is not None:
+        write_json(Path(out), result)
+    print(dump_json(result), end="")
+    return result

@@ -324,6 +324,9 @@ def _dump(value: Any, indent: str) -> str:
             f"{indent}  {json.dumps(key)}: {_dump(item, indent + '  ')}" for key, item in value.items()
         )
         return "{\n" + inner + f"\n{indent}}}"
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        inner = ",\n".join(f"{indent}  {_dump(item, indent + '  ')}" for item in value)
+        return "[\n" + inner + f"\n{indent}]"
     return json.dumps(value, ensure_ascii=False)
 
 

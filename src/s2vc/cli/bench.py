@@ -81,6 +81,57 @@ def compare(
     output.print_json(facts) if json else print(text)
 
 
+@app.command("drift")
+@guarded
+def drift(
+    source: Annotated[Path, typer.Argument(metavar="CLIP|FILE.s2vc", help="What to code, or a coded file.")],
+    model: Annotated[str, typer.Option(metavar="NAME|PATH", help="The model.")] = "tiny",
+    quality: Annotated[
+        list[int] | None, typer.Option(min=0, max=63, help="Code at this quality (repeatable; default 32).")
+    ] = None,
+    frames: options.Frames = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE,…",
+            help="An arithmetic to decode under (repeatable): threads=N, onednn=on|off, coretype=NAME, "
+            "instructions=native|avx2|sse41, dtype=float32|bfloat16. The first encodes.",
+        ),
+    ] = None,
+    each_encodes: Annotated[
+        bool, typer.Option("--each-encodes", help="Every setting encodes, too; all decode each file.")
+    ] = False,
+    palindrome: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Play the clip forward and backward N times.")
+    ] = 0,
+    metric: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Metrics by pass (default lpips-vgg).")
+    ] = None,
+    step: Annotated[int, typer.Option(min=1, metavar="N", help="Every N-th frame of a pass counts.")] = 1,
+    weights_dir: Weights = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the JSON here, too.")
+    ] = None,
+    debug: options.Debug = False,
+) -> None:
+    """How far pictures of different arithmetics part over time, and what repeated content loses."""
+    from ..bench import run_drift
+
+    run_drift(
+        source,
+        out,
+        model=model,
+        qualities=quality or (32,),
+        frames=frames,
+        settings=setting or (),
+        each_encodes=each_encodes,
+        palindrome=palindrome,
+        metrics=metric or ("lpips-vgg",),
+        step=step,
+        weights_dir=weights_dir,
+    )
+
+
 @app.command("speed")
 @guarded
 def speed(
