@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from s2vc.errors import ModelError
 
@@ -123,6 +124,9 @@ class IntegerEntropyModel:
             )
             for name in self.LAYERS
         }
+        # Matrices this small gain nothing from a second thread, and BLAS threads spin for milliseconds after
+        # each product: on two cores they took a third of the networks' time.
+        self._pools = ThreadpoolController()
         self.latent_channels = latent = self.layers["head0"].shape[0]
         self.hyper_channels = hyper = self.hyper_index.shape[-1]
         trunk, first = self.layers["trunk1"].shape[0], self.layers["first"].shape[0]
@@ -162,15 +166,17 @@ class IntegerEntropyModel:
         constant = np.empty((2, height, width), np.float32)
         constant[0], constant[1] = 64 * intra, 2 * quality
         planes = np.concatenate([past, z, motion_planes(motion), constant])
-        planes = activate(self.layers["trunk0"](planes))
-        planes = activate(self.layers["trunk1"](planes))
-        trunk = np.concatenate([planes, past])
-        return self._indices("head0", trunk, 0), trunk
+        with self._pools.limit(limits=1, user_api="blas"):
+            planes = activate(self.layers["trunk0"](planes))
+            planes = activate(self.layers["trunk1"](planes))
+            trunk = np.concatenate([planes, past])
+            return self._indices("head0", trunk, 0), trunk
 
     def second_pass(self, trunk: Planes, first_symbols: NDArray[np.integer]) -> NDArray[np.uint8]:
         """Table indices of pass 1 from the trunk and the symbols of pass 0 (zero at pass 1's positions)."""
-        first = activate(self.layers["first"](symbol_planes(first_symbols)))
-        return self._indices("head1", np.concatenate([trunk, first]), 1)
+        with self._pools.limit(limits=1, user_api="blas"):
+            first = activate(self.layers["first"](symbol_planes(first_symbols)))
+            return self._indices("head1", np.concatenate([trunk, first]), 1)
 
     def _indices(self, head: str, planes: Planes, number: int) -> NDArray[np.uint8]:
         index = np.clip(self.layers[head](planes), 0, TABLES - 1).astype(np.uint8)

@@ -18,6 +18,7 @@ MARGIN = 4  # pixels by which a block reaches into its neighbours
 TAPS = 8
 SIDE = BLOCK + 2 * MARGIN  # 24: a block with its margins
 WINDOW = SIDE + TAPS - 1  # 31: the reference samples it needs
+PAD = 72  # of the reference's border: more than a window, and than vectors of the format reach
 
 # HEVC's luma interpolation filters for phases 0, 1/4, 1/2, 3/4, in 64ths.
 FILTERS = torch.tensor(
@@ -56,15 +57,17 @@ def _compensate(picture: Tensor, field: Tensor) -> Tensor:
     rows, columns = field.shape[1:3]
     device = picture.device
     whole, phase = field >> 2, field & 3
-    reach = torch.arange(WINDOW, device=device) - MARGIN - (TAPS // 2 - 1)
-    top = torch.arange(rows, device=device)[None, :, None] * BLOCK + whole[..., 1]
-    left = torch.arange(columns, device=device)[None, None] * BLOCK + whole[..., 0]
-    y = (top[..., None] + reach).clamp_(0, height - 1) * width  # (B, rows, columns, 31)
-    x = (left[..., None] + reach).clamp_(0, width - 1)
-    plane = torch.arange(batch * channels, device=device).reshape(batch, 1, 1, channels) * (height * width)
-    index = y[..., :, None, None] + plane[..., None, :, None] + x[..., None, None, :]
+    # Each window is a corner of a view of all windows: 31 neighbours are copied at once, and none is indexed.
+    padded = F.pad(picture, (PAD, PAD, PAD, PAD), mode="replicate")
+    every = padded.unfold(2, WINDOW, 1).unfold(3, WINDOW, 1).permute(0, 2, 3, 4, 1, 5)
+    lead = PAD - MARGIN - (TAPS // 2 - 1)
+    top = torch.arange(rows, device=device)[None, :, None] * BLOCK + whole[..., 1] + lead
+    left = torch.arange(columns, device=device)[None, None] * BLOCK + whole[..., 0] + lead
+    # A window that starts beyond lies in the repeated border alone, wherever it starts.
+    top, left = top.clamp_(0, every.shape[1] - 1), left.clamp_(0, every.shape[2] - 1)
+    image = torch.arange(batch, device=device)[:, None, None].expand_as(top)
     blocks = batch * rows * columns
-    windows = picture.reshape(-1).take(index.reshape(-1)).reshape(blocks, WINDOW, channels * WINDOW)
+    windows = every[image, top, left].reshape(blocks, WINDOW, channels * WINDOW)
     matrices = _MATRICES.to(device)
     half = torch.bmm(matrices[phase[..., 1].reshape(-1)], windows)  # (blocks, 24, C·31)
     half = half.reshape(blocks, SIDE * channels, WINDOW)

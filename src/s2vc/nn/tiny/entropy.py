@@ -132,9 +132,9 @@ def scale_of(index: Tensor) -> Tensor:
 
 
 def gaussian_bits(symbols: Tensor, scale: Tensor) -> Tensor:
-    """−log2 of a zero-mean Gaussian's mass on [s − ½, s + ½], bounded at 24 bits, float32."""
+    """−log2 of a zero-mean Gaussian's mass on [s − ½, s + ½], float32; at most about what an escape costs."""
     magnitude = symbols.abs()
     root = scale * math.sqrt(2)
     mass = 0.5 * (torch.erfc((magnitude - 0.5) / root) - torch.erfc((magnitude + 0.5) / root))
-    # Beyond some five deviations float32 has no mass left; the slope there keeps outliers coming back.
-    return -torch.log2(mass.clamp(min=2.0**-20)) + 0.1 * (magnitude / scale - 5).clamp(min=0)
+    # A table's rarest symbols cost 16 bits, an escape a few more; the slope there keeps outliers coming back.
+    return -torch.log2(mass.clamp(min=2.0**-18)) + 0.1 * (magnitude / scale - 5).clamp(min=0)

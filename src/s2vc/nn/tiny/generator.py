@@ -100,6 +100,12 @@ class TinyGenerator(nn.Module):
             torch.zeros(batch, c.unet32, h32, w32, device=device),
         )
 
+    def _render(self, x: Tensor, picture: Tensor) -> Tensor:
+        """Correction (N, 3, H, W) in levels from the body's features at 1/8, renderer at 1/4."""
+        fine = patch(picture, 4)
+        hidden = self.render(self.render_in(x, fine) + self.render_picture(fine))
+        return unpatch(self.out(activation(hidden)).float(), 4) / PICTURE_SCALE
+
     def forward(
         self, feature: Tensor, reference: Tensor, intra: Tensor, previous: Sequence[Tensor]
     ) -> tuple[Tensor, Levels]:
@@ -131,8 +137,8 @@ class TinyGenerator(nn.Module):
         x = self.middle(self.attention(x, tokens))
         x = self.up16(self.skip16(torch.cat([self.from32(activation(x), skip16), skip16], 1)))
         x = self.up8(self.skip8(torch.cat([self.from16(activation(x), skip8), skip8], 1)))
-        fine = patch(picture, 4)
-        hidden = self.render(self.render_in(activation(x), fine) + self.render_picture(fine))
-        correction = unpatch(self.out(activation(hidden)).float(), 4) / PICTURE_SCALE
+        # Pointwise layers at 1/4 wait for memory; one frame at a time stays in the cache.
+        x = activation(x)
+        correction = torch.cat([self._render(x[i : i + 1], picture[i : i + 1]) for i in range(len(x))])
         x0 = reference + correction.reshape(reference.shape)
         return x0, (kept[0].float(), kept[1].float(), kept[2].float())
