@@ -1,0 +1,1 @@
+"""``base``: the networks of the published S²VC system (ARCHITECTURE), at any widths."""
