@@ -5,8 +5,11 @@ flow to the pictures. Weights are looked for in a folder that the user names and
 """
 
 from s2vc.perceptual.backbones import AlexNetFeatures, VGG16Features
+from s2vc.perceptual.dinov2 import DinoV2Small
 from s2vc.perceptual.dists import DISTS
+from s2vc.perceptual.efficientnet import EfficientNetLite0
 from s2vc.perceptual.lpips import LPIPS
+from s2vc.perceptual.spynet import SPyNet, warp
 from s2vc.perceptual.weights import WEIGHTS_VARIABLE, file_sha256, find_weights, load_weights
 
 __all__ = [
@@ -14,8 +17,12 @@ __all__ = [
     "LPIPS",
     "WEIGHTS_VARIABLE",
     "AlexNetFeatures",
+    "DinoV2Small",
+    "EfficientNetLite0",
+    "SPyNet",
     "VGG16Features",
     "file_sha256",
     "find_weights",
     "load_weights",
+    "warp",
 ]
