@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import bench, decode, demo, encode, export, info, train, verify
+from . import bench, decode, demo, encode, export, info, train, verify, view
 
 app = typer.Typer(
     name="s2vc",
@@ -38,6 +38,7 @@ app.command("encode")(encode.encode)
 app.command("decode")(decode.decode)
 app.command("info")(info.info)
 app.command("verify")(verify.verify)
+app.command("view")(view.view)
 app.command("demo")(demo.demo)
 app.add_typer(bench.app, name="bench")
 app.command("train")(train.train)

@@ -35,6 +35,9 @@ def run(
     model: Annotated[
         str | None, typer.Option(metavar="NAME|PATH", help="Run s2vc with this model, not the spec's.")
     ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Clips coded and measured side by side.")
+    ] = 1,
     debug: options.Debug = False,
 ) -> None:
     """Code clips at several points with several codecs and measure what comes back; results found stand."""
@@ -50,6 +53,7 @@ def run(
         keep_files=keep_files,
         only=only or (),
         model=model,
+        workers=workers,
     )
 
 
@@ -79,6 +83,28 @@ def compare(
 
     facts, text = compare_bench(folders, anchor, metric)
     output.print_json(facts) if json else print(text)
+
+
+@app.command("report")
+@guarded
+def report(
+    folders: Folders,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the page goes.")] = Path(
+        "report"
+    ),
+    clips: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where the clips are (default: the folder S2VC_DATA_DIR names)."),
+    ] = None,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Write a page with plots, tables and a player of the pictures that `bench run --keep-files` kept."""
+    from ..bench.report import write_report
+
+    page = write_report(folders, out, clips=clips, say=(lambda line: None) if quiet else output.say)
+    if not quiet:
+        output.say(f"{page}: open it in a browser")
 
 
 @app.command("drift")

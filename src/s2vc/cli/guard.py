@@ -25,6 +25,8 @@ DAMAGED = 3
 _EXTRAS = {
     "imageio_ffmpeg": "bench",
     "bjontegaard": "bench",
+    "plotly": "bench",
+    "jinja2": "bench",
     "skvideo": "demo",
 }
 

@@ -1,0 +1,61 @@
+"use strict";
+// Tables of a report. Cells are texts and elements, never HTML.
+
+const percent = (value) => `${value > 0 ? "+" : value < 0 ? "−" : ""}${Math.abs(value).toFixed(1)} %`;
+const better = (value) => (value < 0 ? "fewer" : value > 0 ? "more" : null);
+const head = (...texts) => make("thead", {}, make("tr", {}, ...texts.map((text) => make("th", { scope: "col" }, text))));
+
+/** BD-rates against an anchor: the codecs as columns, the mean over clips and each clip as rows. */
+function comparisonTable(compared, pickClip) {
+  if (compared.error) return make("p", { class: "quiet" }, compared.error);
+  const codecs = compared.codecs;
+  const title = (codec) => codec.codec + (codec.variant ? ` (${codec.variant})` : "");
+  const rows = [make("tr", { class: "mean" }, make("th", { scope: "row" }, "Mean of the clips"), ...codecs.map(meanCell))];
+  for (const clip of [...new Set(codecs.flatMap((codec) => Object.keys(codec.clips)))].sort()) {
+    rows.push(make("tr", {},
+      make("th", { scope: "row" }, make("button", { type: "button", class: "link", onclick: () => pickClip(clip) }, clip)),
+      ...codecs.map((codec) => clipCell(codec.clips[clip]))));
+  }
+  return make("table", {}, head("clip", ...codecs.map(title)), make("tbody", {}, ...rows));
+}
+
+function meanCell(codec) {
+  const [low, high] = codec.interval_95;
+  const clips = Object.keys(codec.clips).length;
+  return make("td", {},
+    make("span", { class: better(codec.bd_rate) }, percent(codec.bd_rate)),
+    make("small", {}, `[${percent(low)}, ${percent(high)}] better on ${codec.won} of ${clips}`));
+}
+
+function clipCell(figures) {
+  if (!figures) return make("td", {}, "–");
+  if (figures.bd_rate === null) return make("td", {}, "no overlap");
+  const counted = figures.counted === figures.bd_rate ? "" : ", counted as 0";
+  return make("td", {},
+    make("span", { class: counted ? null : better(figures.bd_rate) }, percent(figures.bd_rate)),
+    make("small", {}, `(${Math.round(100 * figures.overlap)} %${counted})`));
+}
+
+/** Points with all their figures; `columns`: more (title, point -> text) between point and metrics. */
+function pointsTable(report, points, columns, chosen = () => false) {
+  const rows = points.map((point) => {
+    const dot = make("span", { class: "dot", "aria-hidden": "true" });
+    dot.style.background = `var(--series-${point.series % 8})`;
+    return make("tr", { class: chosen(point) ? "chosen" : null },
+      make("th", { scope: "row" }, dot, `${report.series[point.series].name} ${point.label}`),
+      make("td", {}, figure(point.bpp)),
+      make("td", {}, figure(point.bytes)),
+      ...columns.map(([, text]) => make("td", {}, text(point))),
+      ...report.metrics.map((metric) => metricCell(point, metric)));
+  });
+  const titles = ["point", "bits a pixel", "bytes", ...columns.map(([title]) => title),
+    ...report.metrics.map((metric) => metric.label + (metric.trained.length ? " †" : ""))];
+  return make("table", {}, head(...titles), make("tbody", {}, ...rows));
+}
+
+function metricCell(point, metric) {
+  const value = point.metrics[metric.name];
+  const why = point.missing && point.missing[metric.name];
+  if (value === undefined || value === null) return make("td", { title: why }, "n/a");
+  return make("td", {}, value.toFixed(Math.abs(value) < 2 ? 4 : 2));
+}

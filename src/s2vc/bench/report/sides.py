@@ -1,0 +1,165 @@
+"""The player's sides: sources and decodings as pictures, or the reason why there are none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from s2vc.bench.frames import conversion, read_rgb
+from s2vc.bench.report.data import Kept, Result
+from s2vc.bench.report.media import Pictures, decoded_by_ffmpeg, decoded_ours, write_pictures
+from s2vc.bench.spec import DATA_VARIABLE
+from s2vc.errors import InputError, OutputError, S2vcError
+from s2vc.perceptual import file_sha256
+
+Say = Callable[[str], None]
+
+
+def add_pictures(
+    data: dict[str, Any],
+    results: Sequence[Result],
+    kept: Kept,
+    page: Path,
+    clips: str | Path | None,
+    say: Say,
+) -> None:
+    """Set ``pictures`` of ``data``'s clips and points: a ``Pictures`` object, or {"why": one line}.
+
+    A source is read only for a clip of which a coded file was kept.
+    """
+    good = [result for result in results if "error" not in result]
+    files = [kept.get((r["codec"], Path(r["clip"]["name"]).stem, r["label"])) for r in good]
+    wanted = {r["clip"]["name"] for r, file in zip(good, files, strict=True) if file is not None}
+    folder = Path(clips) if clips is not None else Path(os.environ.get(DATA_VARIABLE) or os.devnull)
+    if clips is not None and not folder.is_dir():
+        raise InputError(f"no folder {folder}: name the folder of the clips with --clips")
+    sources = _find(wanted, folder) if wanted else {}
+    for clip in data["clips"]:
+        clip["pictures"] = {"why": "no coded file of this clip was kept (s2vc bench run --keep-files)"}
+        if clip["name"] in wanted:
+            say(f"pictures of {clip['name']}")
+            with _said(clip):
+                path = _chosen(next(r for r in good if r["clip"]["name"] == clip["name"]), sources)
+                clip["rate"] = clip["rate"] or _rate(path)
+                clip["pictures"] = vars(_source(path, clip["frames"], page))
+        for point, result, file in zip(data["points"], good, files, strict=True):
+            if data["clips"][point["clip"]] is clip:
+                with _said(point):
+                    point["pictures"] = vars(_point(result, file, page))
+
+
+@contextmanager
+def _said(about: dict[str, Any]) -> Iterator[None]:
+    """What fails is said in the page, and the rest goes on; a page that cannot be written is no page."""
+    try:
+        yield
+    except OutputError:
+        raise
+    except S2vcError as error:
+        about["pictures"] = {"why": str(error)}
+
+
+def _find(names: set[str], folder: Path) -> dict[str, list[Path]]:
+    """Files of these names under the folder."""
+    found: dict[str, list[Path]] = {}
+    for place, folders, files in os.walk(folder):
+        folders.sort()
+        for name in names & set(files):
+            found.setdefault(name, []).append(Path(place) / name)
+    return found
+
+
+def _chosen(result: Result, sources: dict[str, list[Path]]) -> Path:
+    """The source that was measured: by name, and by digest where the result has one."""
+    name, digest = result["clip"]["name"], result["clip"].get("sha256")
+    paths = sources.get(name, [])
+    for path in paths:
+        if digest is None or file_sha256(path) == digest:
+            return path
+    if paths:
+        raise InputError(f"{paths[0]} is not the source that was measured: its SHA-256 differs")
+    raise InputError(f"the source {name} was not found: name its folder with --clips")
+
+
+def _source(path: Path, count: int, page: Path) -> Pictures:
+    key = f"source {file_sha256(path)} {count} {conversion()}"
+    return write_pictures(_counted(read_rgb(path, count), count), page, key)
+
+
+def _point(result: Result, file: Path | None, page: Path) -> Pictures:
+    if file is None:
+        raise InputError("its coded file was not kept (s2vc bench run --keep-files)")
+    if file.stat().st_size != result["bytes"]:
+        raise InputError(f"{file.name} is not the file that was measured: it has another size")
+    settings, count = result["settings"], result["frames"]
+    # only what was coded smaller is scaled: where nothing is to be scaled, a scaler has no business
+    size = (result["width"], result["height"]) if settings.get("scale", 1) != 1 else None
+
+    def frames() -> Iterator[np.ndarray]:
+        ours = settings.get("codec") == "s2vc"
+        with decoded_ours(file) if ours else decoded_by_ffmpeg(file, size) as video:
+            yield from _counted(read_rgb(video), count)
+
+    key = f"decoded {settings.get('codec')} {size} {file_sha256(file)} {conversion()}"
+    return write_pictures(frames(), page, key)
+
+
+def _counted(frames: Iterator[np.ndarray], count: int) -> Iterator[np.ndarray]:
+    """The frames, if they are as many as were measured."""
+    seen = 0
+    for seen, frame in enumerate(frames, 1):  # noqa: B007
+        yield frame
+    if seen != count:
+        raise S2vcError(f"{seen} frames came back, {count} were measured")
+
+
+def _rate(path: Path) -> float | None:
+    from s2vc.video import open_video
+
+    with open_video(path, frames=1) as reader:
+        rate = reader.info.average_rate
+    return None if rate is None else float(rate)
+
+
+def view_sides(
+    paths: dict[str, Path], page: Path, frames: int | None, device: str, say: Say
+) -> dict[str, Any]:
+    """{"rate": frames a second, "sides": {side: {"label", "pictures", "aspect"}}} of files to look at."""
+    sides: dict[str, Any] = {}
+    rate: Fraction | None = None
+    for side, path in paths.items():
+        if not path.exists():
+            raise InputError(f"no file {path}: check the name")
+        say(f"pictures of {path}")
+        if path.suffix == ".s2vc":
+            with decoded_ours(path, frames, device) as video:
+                made, found = _file(video, path, page, frames)
+        else:
+            made, found = _file(path, path, page, frames)
+        rate = rate or found
+        sides[side] = {"label": path.name, **made}
+    return {"rate": float(rate or 25), "sides": sides}
+
+
+def _file(video: Path, named: Path, page: Path, limit: int | None) -> tuple[dict[str, Any], Fraction | None]:
+    """The pictures of a file, upright, and its rate; its shape as shown is ``aspect``."""
+    from s2vc.video import open_video
+
+    with open_video(video, frames=limit) as reader:
+        info = reader.info
+        turns = info.rotation // 90
+        stat = named.stat()
+        key = f"view {named.resolve()} {stat.st_size} {stat.st_mtime_ns} {limit} {turns} {conversion()}"
+        pictures = write_pictures((np.rot90(frame.rgb, -turns) for frame in reader), page, key)
+    aspect = info.width * info.sample_aspect_ratio / info.height
+    return {
+        "pictures": vars(pictures),
+        "bytes": stat.st_size,
+        "aspect": float(1 / aspect if turns % 2 else aspect),
+    }, info.average_rate
