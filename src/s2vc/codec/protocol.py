@@ -84,6 +84,8 @@ class FrameModel(Protocol):
     """A preset's networks. Pictures are uint8 (H, W, 3), H and W multiples of ``multiple``."""
 
     multiple: int
+    reset_period: int
+    """Every so many frames after an I-frame the feature buffer is read as empty."""
 
     @property
     def symbols(self) -> SymbolModel: ...

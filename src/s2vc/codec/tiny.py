@@ -45,6 +45,7 @@ class TinyFrameModel:
         self.codec = codec.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.generator = generator.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.symbols = symbols
+        self.reset_period = codec.config.reset_period
         self.device = device
         self.search = MotionSearch()
         self.rounding = RateAwareRounding(symbols.tables)

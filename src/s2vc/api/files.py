@@ -1,0 +1,232 @@
+"""Whole files in one call."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO, TypeAlias
+
+from s2vc.errors import DamagedError, InputError, OutputError
+from s2vc.models.files import DEFAULT
+from s2vc.video import Frame, open_output, open_video
+from s2vc.video.staging import StagedFile, cannot_write
+
+from .models import Model, set_threads
+from .sources import PathLike, binary_input, name
+from .streams import Decoder, Encoder, video_info
+
+ProgressCallback: TypeAlias = Callable[..., None]
+Seconds: TypeAlias = "str | float | Fraction | None"
+
+
+@dataclass(frozen=True)
+class EncodeResult:
+    """What was written. ``bpp``: bits a pixel of the source's size, container included."""
+
+    frames: int
+    bytes: int
+    seconds: float
+    bpp: float
+    kbps: float
+    warnings: tuple[str, ...] = ()
+    damaged: str | None = None
+
+
+@dataclass(frozen=True)
+class DecodeResult:
+    """What was decoded. ``damaged``: what was wrong with the input behind the frames that were written."""
+
+    frames: int
+    seconds: float
+    warnings: tuple[str, ...] = ()
+    damaged: str | None = None
+
+
+@contextlib.contextmanager
+def _binary_output(target: PathLike, overwrite: bool) -> Iterator[BinaryIO]:
+    """A file that appears under its name when whole, or standard output."""
+    if str(target) == "-":
+        try:
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
+        except OSError as error:
+            raise cannot_write("standard output", error) from None
+        return
+    staged = StagedFile(target, overwrite)
+    try:
+        yield staged  # type: ignore[misc]
+        staged.commit()
+    except OSError as error:
+        staged.discard()
+        raise cannot_write(target, error) from None
+    except BaseException:
+        staged.discard()
+        raise
+
+
+def _refuse_to_replace(source: PathLike, target: PathLike) -> None:
+    """An output under the input's name would destroy it, overwriting allowed or not."""
+    with contextlib.suppress(OSError):
+        if os.path.samefile(source, target) and not os.path.isdir(source):
+            raise OutputError(f"{target} is the input: give the output another name")
+
+
+def encode(
+    source: PathLike,
+    target: PathLike,
+    *,
+    model: str | Model = DEFAULT,
+    quality: int = 32,
+    keyint: int | str | None = None,
+    device: str = "auto",
+    start: Seconds = None,
+    duration: Seconds = None,
+    frames: int | None = None,
+    scale: str | tuple[int, int] | None = None,
+    recon: PathLike | None = None,
+    overwrite: bool = False,
+    threads: int | None = None,
+    progress: ProgressCallback | None = None,
+) -> EncodeResult:
+    """Encode a video into an .s2vc file.
+
+    >>> import s2vc
+    >>> s2vc.encode("holiday.mp4", "part.s2vc", quality=20, frames=8, keyint="2s").frames
+    8
+
+    source, target: paths, or "-" for standard input (y4m) and output. quality: 0..63, higher is better.
+    keyint: an I-frame at least every so many frames, or "10s" (the default). start, duration, frames: what
+    part of it. scale: (width, height). recon: also write what a decoder will show, losslessly where its
+    format is (a folder of PNG, .mkv). progress: called with (frames, frames in all or None, bytes, seconds
+    of video).
+
+    Raises InputError, OutputError, ModelError. A source that breaks off is no error: ``damaged`` says so.
+    """
+    began = time.monotonic()
+    for output in (target, recon):
+        if output is not None:
+            _refuse_to_replace(source, output)
+    set_threads(threads)
+    with contextlib.ExitStack() as stack:
+        reader = stack.enter_context(
+            open_video(source, start=start, duration=duration, frames=frames, scale=scale)
+        )
+        info = reader.info
+        shown = None
+        if recon is not None:
+            lossless = Path(recon).suffix.lower() in (".mkv", ".mp4", ".mov")
+            shown = stack.enter_context(open_output(recon, info, lossless=lossless, overwrite=overwrite))
+        stream = stack.enter_context(_binary_output(target, overwrite))
+        encoder = Encoder(
+            stream,
+            model=model,
+            quality=quality,
+            keyint=keyint,
+            device=device,
+            info=info,
+            reconstruct=None if shown is None else shown.write,
+        )
+        first = last = length = 0
+        for frame in reader:
+            encoder.write(frame.rgb, frame.pts, frame.duration)
+            first = frame.pts if encoder.frames == 1 else first
+            last, length = frame.pts, frame.duration
+            if progress is not None:
+                done = float((last - first + length) * info.time_base)
+                progress(encoder.frames, info.frame_count, encoder.bytes_written, done)
+        if not encoder.frames:
+            raise InputError(f"{source}: {reader.damaged or 'there is no frame in it'}: nothing was encoded")
+        encoder.close()
+        warnings = (*reader.warnings, *(shown.warnings if shown is not None else ()))
+        damaged = reader.damaged
+    seconds = float((last - first + length) * info.time_base)
+    bits = 8 * encoder.bytes_written
+    return EncodeResult(
+        frames=encoder.frames,
+        bytes=encoder.bytes_written,
+        seconds=time.monotonic() - began,
+        bpp=bits / (info.width * info.height * encoder.frames),
+        kbps=bits / 1000 / seconds if seconds > 0 else 0.0,
+        warnings=warnings,
+        damaged=damaged,
+    )
+
+
+def decode(
+    source: PathLike,
+    target: PathLike,
+    *,
+    model: str | Model | None = None,
+    start: Seconds = None,
+    duration: Seconds = None,
+    frames: int | None = None,
+    lossless: bool = False,
+    device: str = "auto",
+    overwrite: bool = False,
+    threads: int | None = None,
+    progress: ProgressCallback | None = None,
+) -> DecodeResult:
+    """Decode an .s2vc file into a video (.mp4, .mkv, .mov, .y4m), a folder of PNG or "-" (y4m).
+
+    >>> import s2vc
+    >>> s2vc.decode("holiday.s2vc", "pictures/", frames=3)
+    DecodeResult(frames=3, seconds=..., warnings=(), damaged=None)
+
+    model: where the file's model is, if not in the package. start, duration, frames: what part of it; the
+    first frame of a part gets time 0. Raises InputError, FormatError, ModelError, OutputError. Damage behind
+    the header is no error: ``damaged`` says what is wrong, and the frames before it are written.
+    """
+    began = time.monotonic()
+    set_threads(threads)
+    count, damaged = 0, None
+    with binary_input(source) as stream:
+        decoder = Decoder(stream, model=model, device=device)
+        base = decoder.header.time_base
+        first = _ticks(start, base)
+        length = _ticks(duration, base)
+        if first:
+            decoder.seek(first)
+        info = video_info(decoder.header)
+        with open_output(target, info, lossless=lossless, overwrite=overwrite) as writer:
+            origin = None
+            total = None if start or duration else decoder.frame_count
+            total = frames if total is None else min(total, frames or total)
+            try:
+                for frame in decoder:
+                    if first is not None and frame.time < first:
+                        continue
+                    if length is not None and frame.time >= (first or 0) + length:
+                        break
+                    origin = (frame.time if first else 0) if origin is None else origin
+                    if not writer.write(Frame(frame.picture, frame.time - origin, frame.duration)):
+                        break
+                    count += 1
+                    if progress is not None:
+                        progress(count, total, decoder.bytes_read)
+                    if count == frames:
+                        break
+            except DamagedError as error:
+                if not count:
+                    raise
+                damaged = f"{name(source)}: {error}"
+            if not count:
+                raise InputError(
+                    f"{name(source)}: no frame lies in the part asked for: choose an earlier start"
+                )
+        warnings = tuple(writer.warnings)
+    return DecodeResult(count, time.monotonic() - began, warnings, damaged)
+
+
+def _ticks(seconds: Seconds, time_base: Fraction) -> int | None:
+    from s2vc.video import parse_time
+
+    if seconds is None:
+        return None
+    exact = parse_time(seconds) if isinstance(seconds, str) else Fraction(seconds)
+    return round(exact / time_base)

@@ -1,0 +1,42 @@
+"""Where .s2vc bytes come from, and what their header means to the rooms of video."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO, TypeAlias
+
+from s2vc.bitstream import Header
+from s2vc.errors import DamagedError, FormatError, InputError
+
+PathLike: TypeAlias = "str | Path"
+
+
+@contextlib.contextmanager
+def binary_input(source: PathLike) -> Iterator[BinaryIO]:
+    """A file or standard input; what is wrong with its bytes is said with its name."""
+    with contextlib.ExitStack() as stack:
+        if str(source) == "-":
+            stream: BinaryIO = sys.stdin.buffer
+        else:
+            try:
+                stream = stack.enter_context(open(source, "rb"))
+            except OSError as error:
+                raise InputError(f"cannot read {source} ({error.strerror}): check the name") from None
+        try:
+            yield stream
+        except (FormatError, DamagedError) as error:
+            raise type(error)(f"{name(source)}: {error}") from None
+
+
+def name(source: PathLike) -> str:
+    """What a source is called in messages."""
+    return "standard input" if str(source) == "-" else str(source)
+
+
+def rate(header: Header) -> Fraction | None:
+    """Frames a second, where the header knows a constant duration."""
+    return 1 / (header.frame_duration * header.time_base) if header.frame_duration else None

@@ -1,0 +1,229 @@
+"""Frame by frame: ``Encoder`` and ``Decoder`` over binary file objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from fractions import Fraction
+from functools import cached_property
+from types import TracebackType
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s2vc.bitstream import Chunk, Header, StreamReader, StreamWriter
+from s2vc.bitstream import Colour as CodedColour
+from s2vc.codec.decoder import DecodedFrame, VideoDecoder
+from s2vc.codec.encoder import CodedChunk, VideoEncoder
+from s2vc.errors import InputError
+from s2vc.models.files import DEFAULT, find_model_of
+from s2vc.video import Colour, Frame, VideoInfo
+
+from .models import Model, load, load_file
+from .sources import rate
+
+SMALLEST_SIDE = 16
+DEFAULT_KEYINT = "10s"
+
+
+def _keyint_frames(keyint: int | str | None, rate: Fraction | None) -> int:
+    keyint = DEFAULT_KEYINT if keyint is None else keyint
+    if isinstance(keyint, int):
+        return max(1, keyint)
+    seconds = Fraction(keyint.removesuffix("s"))
+    return max(1, round(seconds * (rate or 25)))
+
+
+def _header(model: Model, info: VideoInfo) -> Header:
+    duration = Fraction(0)
+    if info.average_rate:
+        duration = 1 / (info.average_rate * info.time_base)
+    return Header(
+        model_id=model.id,
+        model_digest=model.file.digest,
+        width=info.width,
+        height=info.height,
+        time_base=info.time_base,
+        sample_aspect_ratio=info.sample_aspect_ratio,
+        frame_duration=duration,
+        colour=CodedColour(
+            info.colour.matrix, info.colour.primaries, info.colour.transfer, info.colour.full_range
+        ),
+        rotation=info.rotation,
+        reset_period=model.networks.reset_period,
+    )
+
+
+def video_info(header: Header) -> VideoInfo:
+    """What an output needs to know of the video."""
+    colour = header.colour
+    return VideoInfo(
+        width=header.width,
+        height=header.height,
+        sample_aspect_ratio=header.sample_aspect_ratio,
+        time_base=header.time_base,
+        rotation=header.rotation,
+        colour=Colour(colour.matrix, colour.primaries, colour.transfer, colour.full_range),
+        average_rate=rate(header),
+    )
+
+
+class Encoder:
+    """Writes an .s2vc stream frame by frame.
+
+    ``target``: a binary file object (only ``write`` is needed). ``rate``: frames a second, for times that are
+    not given. ``model``: a name or a loaded Model. ``reconstruct``: called with each Frame that a decoder
+    will show. Use it as a context manager or call ``close``.
+
+    >>> import io, numpy, s2vc
+    >>> stream = io.BytesIO()
+    >>> with s2vc.Encoder(stream, width=64, height=48, rate=25, quality=20) as encoder:
+    ...     for level in range(0, 200, 40):
+    ...         encoder.write(numpy.full((48, 64, 3), level, numpy.uint8))
+    >>> (encoder.frames, encoder.bytes_written == len(stream.getvalue()))
+    (5, True)
+
+    Raises InputError, ModelError; ValueError for a picture of another shape or a time that does not rise.
+    """
+
+    def __init__(
+        self,
+        target: BinaryIO,
+        width: int = 0,
+        height: int = 0,
+        *,
+        rate: Fraction | int = 25,
+        model: str | Model = DEFAULT,
+        quality: int = 32,
+        keyint: int | str | None = None,
+        device: str = "auto",
+        info: VideoInfo | None = None,
+        reconstruct: Callable[[Frame], object] | None = None,
+    ) -> None:
+        if not 0 <= quality <= 63:
+            raise ValueError(f"quality is 0 to 63, not {quality}")
+        rate = Fraction(rate)
+        info = info or VideoInfo(width, height, time_base=1 / rate, average_rate=rate)
+        if min(info.width, info.height) < SMALLEST_SIDE:
+            raise InputError(
+                f"pictures of {info.width}x{info.height} are too small: "
+                f"both sides must be at least {SMALLEST_SIDE}"
+            )
+        self.model = load(model, device) if isinstance(model, str) else model
+        self._show = reconstruct
+        self._coder = VideoEncoder(
+            self.model.networks,
+            info.width,
+            info.height,
+            quality=quality,
+            keyint=_keyint_frames(keyint, info.average_rate),
+            reset_period=self.model.networks.reset_period,
+            reconstruct=reconstruct is not None,
+        )
+        self._stream = StreamWriter(target, _header(self.model, info))
+        self._last: int | None = None
+        self.frames = 0
+
+    @property
+    def bytes_written(self) -> int:
+        """Bytes written so far: whole chunks."""
+        return self._stream.bytes_written
+
+    def write(self, picture: NDArray[np.uint8], time: int | None = None, duration: int | None = None) -> None:
+        """Add a picture, uint8 RGB (height, width, 3). ``time``, ``duration``: ticks of the time base (frame
+        numbers unless ``info`` said otherwise)."""
+        time = self.frames if time is None else time
+        if self._last is not None and time <= self._last:
+            raise ValueError(f"times must rise: {time} comes after {self._last}")
+        self._put(self._coder.push(picture, time, 1 if duration is None else duration))
+        self._last = time
+        self.frames += 1
+
+    def _put(self, chunks: Iterator[CodedChunk]) -> None:
+        for coded in chunks:
+            self._stream.write_chunk(coded.chunk)
+            if self._show is not None:
+                for picture, time in zip(coded.pictures, coded.chunk.times, strict=True):
+                    self._show(Frame(picture, time))
+
+    def close(self) -> None:
+        """Write what is left and the end mark. The file object stays open."""
+        self._put(self._coder.flush())
+        self._stream.close()
+
+    def __enter__(self) -> Encoder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+
+
+class Decoder:
+    """Reads an .s2vc stream frame by frame: an iterator of ``DecodedFrame`` (picture, time, duration).
+
+    ``source``: a binary file object; a pipe will do, and its frames come as soon as their chunk is there.
+    ``model``: a loaded Model or a name or path, where the file's own model is not in the package.
+
+    >>> import s2vc
+    >>> with open("holiday.s2vc", "rb") as stream:
+    ...     decoder = s2vc.Decoder(stream)
+    ...     for frame in decoder:
+    ...         picture = frame.picture            # uint8 RGB
+    ...         seconds = frame.time * decoder.header.time_base
+    >>> (picture.shape, float(seconds))
+    ((48, 64, 3), 0.44)
+
+    Raises FormatError or ModelError at once, DamagedError after the last sound frame.
+    """
+
+    def __init__(self, source: BinaryIO, *, model: str | Model | None = None, device: str = "auto") -> None:
+        self._reader = StreamReader(source)
+        self.header = self._reader.header
+        wanted = (self.header.model_id, self.header.model_digest)
+        self._device = device
+        if isinstance(model, Model) and (model.file.id, model.file.digest) == wanted:
+            self.model = model
+        else:
+            given = str(model.file.path) if isinstance(model, Model) else model
+            self._model_file = find_model_of(*wanted, given)
+        self._frames = self._decode()
+
+    @cached_property
+    def model(self) -> Model:
+        """The file's model; its networks are loaded when first asked for."""
+        return load_file(self._model_file, self._device)
+
+    @property
+    def frame_count(self) -> int | None:
+        """Frames in the whole file; None on a pipe, where only the end tells."""
+        if not self._reader.seekable:
+            return None
+        return sum(entry.frames for entry in self._reader.index())
+
+    @property
+    def bytes_read(self) -> int:
+        return self._reader.position
+
+    def seek(self, ticks: int) -> None:
+        """Go to the last I-frame at or before a time (a pipe cannot: it is read through instead)."""
+        if not self._reader.seekable:
+            return
+        places = [n for n, e in enumerate(self._reader.index()) if e.intra and e.time <= ticks]
+        if places:
+            self._frames.close()
+            self._reader.seek_chunk(places[-1])
+            self._frames = self._decode()
+
+    def _decode(self) -> Generator[DecodedFrame, None, None]:
+        decoder = VideoDecoder(self.model.networks, self.header)
+        chunks = (item for item in self._reader if isinstance(item, Chunk))
+        yield from decoder.decode(chunks, live=not self._reader.seekable)
+
+    def __iter__(self) -> Decoder:
+        return self
+
+    def __next__(self) -> DecodedFrame:
+        return next(self._frames)
