@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 pytest.importorskip("bjontegaard")
 
 from s2vc.bench.compare import bd_rate, compare, comparison_table, summarise, table
-from s2vc.bench.run import write_json
+from s2vc.bench.results import write_json
 from s2vc.errors import InputError
 
 RATES = np.array([0.01, 0.02, 0.04, 0.08, 0.16])

@@ -23,11 +23,13 @@ def run_bench(
     keep_files: bool = False,
     only: Sequence[str] = (),
     model: str | None = None,
+    workers: int = 1,
 ) -> None:
     """Make the results of a spec file that ``out`` lacks, a line each on stderr; then its table on stdout.
 
     ``only``: names of the codecs to run, default all. ``model``: run s2vc with this one instead of the spec's
-    (a checkpoint under trial). Raises S2vcError at the end when results failed; the others stand.
+    (a checkpoint under trial). ``workers``: clips side by side. Raises S2vcError at the end when results
+    failed; the others stand.
     """
     from s2vc.bench.compare import summarise, table
     from s2vc.bench.run import run
@@ -41,13 +43,11 @@ def run_bench(
         device=device,
         keep_files=keep_files,
         only=only,
-        report=lambda line: print(line, file=sys.stderr, flush=True),
+        workers=workers,
     )
     print(table(summarise(out)))
-    if outcome.failed:
-        name, reason = outcome.failed[0]
-        total = outcome.done + outcome.kept + len(outcome.failed)
-        raise S2vcError(f"{len(outcome.failed)} of {total} results failed, the first {name}: {reason}")
+    if failed := outcome.summary():
+        raise S2vcError(failed)
 
 
 def compare_bench(folders: Sequence[str | Path], anchor: str, metric: str) -> tuple[dict[str, Any], str]:
@@ -68,7 +68,7 @@ def summarise_bench(folders: Sequence[str | Path]) -> tuple[dict[str, Any], str]
 
 def run_speed(out: str | Path | None = None, **options: Any) -> dict[str, Any]:
     """Time the codec in ratios to a convolution measured in the same run; JSON on stdout and in ``out``."""
-    from s2vc.bench.run import dump_json, write_json
+    from s2vc.bench.results import dump_json, write_json
     from s2vc.bench.speed import measure_speed
 
     result = measure_speed(**options)
@@ -81,7 +81,7 @@ def run_speed(out: str | Path | None = None, **options: Any) -> dict[str, Any]:
 def run_drift(source: str | Path, out: str | Path | None = None, **options: Any) -> dict[str, Any]:
     """Measure drift; lines on stderr as they come, JSON on stdout and in ``out``."""
     from s2vc.bench.drift import measure_drift
-    from s2vc.bench.run import dump_json, write_json
+    from s2vc.bench.results import dump_json, write_json
 
     result = measure_drift(source, report=lambda line: print(line, file=sys.stderr, flush=True), **options)
     if out is not None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from s2vc.bench.names import HIGHER_IS_BETTER
-from s2vc.bench.run import FILES, read_json
+from s2vc.bench.results import FILES, read_json
 from s2vc.errors import InputError, S2vcError
 
 MINIMUM_OVERLAP = 0.5

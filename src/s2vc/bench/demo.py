@@ -22,10 +22,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from s2vc.bench.codecs import X265Adapter, ffmpeg
+from s2vc.bench.codecs import X265, Point, ffmpeg
 from s2vc.bench.frames import read_rgb
 from s2vc.bench.metrics import Meter
-from s2vc.bench.spec import X265, Point
 from s2vc.errors import InputError, OutputError, S2vcError
 
 if TYPE_CHECKING:
@@ -135,7 +134,7 @@ def run(
     other = folder / "x265.hevc"
     crf = _match_x265(prepared, other, coded.stat().st_size)
     other_decoded = folder / "x265.mkv"
-    _ffmpeg(X265Adapter(_x265(crf)).decode(other, other_decoded), "decode x265's file")
+    _ffmpeg(_x265(crf).decode(other, other_decoded, prepared.path), "decode x265's file")
 
     ours_quality, other_quality = _measure(prepared, [decoded, other_decoded])
     result = DemoResult(
@@ -262,7 +261,7 @@ def _match_x265(source: _Source, target: Path, size: int) -> float:
 
         def encode(crf: float) -> int:
             point = Point(label="", variant="", values={"tune": "none", "crf": crf})
-            command = X265Adapter(_x265(crf)).encode(converted, source.frames, point, target)
+            command = _x265(crf).encode(converted, source.frames, point, target)
             _ffmpeg(command, "encode with x265")
             return target.stat().st_size
 

@@ -24,7 +24,7 @@ from s2vc.bench.codecs import ffmpeg
 from s2vc.bench.frames import conversion, read_rgb
 from s2vc.bench.metrics import Meter, psnr
 from s2vc.bench.process import run_child
-from s2vc.bench.run import machine
+from s2vc.bench.results import machine
 from s2vc.errors import InputError, S2vcError
 
 SETTINGS = (
@@ -141,7 +141,7 @@ def measure_drift(
             footage = folder / "palindrome.mkv"
             there_and_back(source, footage, frames, palindrome)
             frames = None
-        coded = []
+        coded: list[dict[str, Any]] = []
         if coded_already:
             coded.append({"decoders": _decode(source, None, chosen, model, frames, folder)})
         meter = Meter(list(metrics), weights_dir, "cpu", step) if palindrome else None

@@ -29,3 +29,11 @@ def read_rgb(path: Path, limit: int | None = None) -> Iterator[np.ndarray]:
     with open_video(path, frames=limit) as reader:
         for frame in reader:
             yield frame.rgb
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Width and height of a video's pictures. Raises InputError where it cannot be read."""
+    from s2vc.video import open_video
+
+    with open_video(path, frames=1) as reader:
+        return reader.info.width, reader.info.height

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ print(json.dumps([os.waitstatus_to_exitcode(status), seconds, usage.ru_maxrss]),
 os._exit(0)
 """
 
+_running: set[subprocess.Popen[bytes]] = set()
+
 
 @dataclass(frozen=True)
 class Ran:
@@ -44,26 +47,28 @@ def run_child(command: Sequence[str], environment: Mapping[str, str] | None = No
 
     Raises S2vcError that says how it ended and its last line of complaint.
     """
-    reader, writer = os.pipe()
-    try:
+    with tempfile.TemporaryFile() as complaints:
         launcher = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _LAUNCHER, *command],
             env={**os.environ, **(environment or {})},
-            stdin=reader,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=complaints,
+            start_new_session=True,  # Ctrl-C is ours to handle
         )
-        try:
-            out, said = launcher.communicate()
-        except BaseException:
-            os.close(writer)
-            writer = -1
-            launcher.wait()
-            raise
-    finally:
-        os.close(reader)
-        if writer >= 0:
-            os.close(writer)
+        assert launcher.stdin is not None and launcher.stdout is not None
+        with launcher.stdin, launcher.stdout:
+            _running.add(launcher)
+            try:
+                out = launcher.stdout.read()
+            except BaseException:
+                launcher.stdin.close()
+                raise
+            finally:
+                launcher.wait()
+                _running.discard(launcher)
+        complaints.seek(0)
+        said = complaints.read()
     lines = [line for line in said.decode(errors="replace").splitlines() if line.strip()]
     complaint = lines[-1].strip() if lines else "no message"
     if not out:
@@ -75,6 +80,13 @@ def run_child(command: Sequence[str], environment: Mapping[str, str] | None = No
         raise S2vcError(f"{how_it_ended(code)}: {complaint}")
     # macOS counts bytes, all others kilobytes
     return Ran(seconds, peak * (1 if sys.platform == "darwin" else 1024))
+
+
+def end_children() -> None:
+    """End all commands that other threads are running; their ``run_child`` raises."""
+    for launcher in list(_running):
+        if launcher.stdin is not None:
+            launcher.stdin.close()
 
 
 def how_it_ended(code: int) -> str:

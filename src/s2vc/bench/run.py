@@ -4,44 +4,46 @@
     DIR/.files/CODEC/CLIP/POINT.hevc    what was coded, and its record beside it; taken up again after a kill
 
 A result stands for its spec entry: another clip, setting, version of the tools or metric makes it anew.
-Points of a clip are encoded and decoded one after another, then measured together.
+Points of a clip are encoded and decoded one after another, then measured together; workers take clips side by
+side, with the same commands and so the same results whatever their number.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import platform
+import queue
 import re
 import shlex
-import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from s2vc.bench.codecs import Adapter, adapter
-from s2vc.bench.frames import conversion, read_rgb
-from s2vc.bench.metrics import Meter
-from s2vc.bench.spec import Point, Spec
+from s2vc.bench.board import Board
+from s2vc.bench.codecs import Codec, CommandCodec, External, Point, Published
+from s2vc.bench.frames import conversion
+from s2vc.bench.measuring import Measured, Measuring
+from s2vc.bench.process import end_children, run_child
+from s2vc.bench.results import FILES, SCHEMA, machine, make_folder, read_json, write_json
+from s2vc.bench.spec import Spec
 from s2vc.errors import InputError, OutputError, S2vcError
 from s2vc.perceptual import file_sha256
 
-SCHEMA = 1
-FILES = ".files"
+TOGETHER = 8
+"""How many points of a clip are measured in one pass over the source."""
 
 
 @dataclass(frozen=True)
 class Job:
     """One (clip, codec, point) and where its files are."""
 
-    codec: str
-    adapter: Adapter
+    codec: Codec
     clip: Path
     frames: int
     point: Point
@@ -49,22 +51,21 @@ class Job:
 
     @property
     def name(self) -> str:
-        return f"{self.codec} {self.clip.stem} {self.point.label}"
+        return f"{self.codec.name} {self.clip.stem} {self.point.label}"
 
     @property
     def result(self) -> Path:
-        return self.folder / self.codec / self.clip.stem / f"{self.point.label}.json"
+        return self.folder / self.codec.name / self.clip.stem / f"{self.point.label}.json"
 
-    @property
-    def coded(self) -> Path:
-        return self.folder / FILES / self.codec / self.clip.stem / (self.point.label + self.adapter.suffix)
+    def coded(self, suffix: str) -> Path:
+        return self.folder / FILES / self.codec.name / self.clip.stem / (self.point.label + suffix)
 
     def request(self) -> dict[str, Any]:
-        """What the coded file depends on."""
+        """What the coded file depends on. Raises InputError where the clip is missing."""
         return {
             "clip": {"name": self.clip.name, "sha256": _clip_sha256(self.clip)},
             "frames_at_most": self.frames,
-            "settings": self.adapter.settings(),
+            "settings": self.codec.settings(),
             "point": self.point.values,
         }
 
@@ -77,11 +78,19 @@ class Outcome:
     kept: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
 
+    def summary(self) -> str | None:
+        """One line for a run that failed in part, None for one that did not."""
+        if not self.failed:
+            return None
+        total = self.done + self.kept + len(self.failed)
+        name, reason = self.failed[0]
+        return f"{len(self.failed)} of {total} results failed, the first {name}: {reason}"
+
 
 def jobs(spec: Spec, folder: Path) -> list[Job]:
     """All jobs of a spec, the points of a clip together."""
     return [
-        Job(codec.name, adapter(codec), clip, spec.frames, point, folder)
+        Job(codec, clip, spec.frames, point, folder)
         for clip in spec.clips.paths()
         for codec in spec.codecs
         for point in codec.points()
@@ -94,142 +103,239 @@ def run(
     *,
     weights_dir: str | Path | None = None,
     device: str = "cpu",
-    together: int = 8,
+    workers: int = 1,
     keep_files: bool = False,
     only: Sequence[str] = (),
-    report: Callable[[str], None] = lambda line: None,
 ) -> Outcome:
     """Make every result of ``spec`` that ``folder`` does not hold yet; what fails is a row that says so.
 
-    ``together``: how many points of a clip are measured in one pass over the source. ``keep_files`` keeps the
-    coded files after they are measured. ``only`` names the codecs to run (default: all). Raises OutputError
-    when the folder cannot be written.
+    ``workers``: how many clips are coded and measured side by side; times in results are then those of a busy
+    machine. ``keep_files`` keeps the coded files after they are measured. ``only`` names the codecs to run
+    (default: all). Raises OutputError when the folder cannot be made.
     """
     folder = Path(folder)
     unknown = set(only) - {codec.name for codec in spec.codecs}
     if unknown:
         raise InputError(f"spec {spec.name} has no codec {', '.join(sorted(unknown))}: check the names")
-    meter: Meter | None = None
-    outcome = Outcome()
-    groups: dict[tuple[Path, str], list[Job]] = {}
-    for job in jobs(spec, folder):
-        if only and job.codec not in only:
-            continue
-        groups.setdefault((job.clip, job.codec), []).append(job)
-    for group in groups.values():
-        waiting = []
-        for job in group:
+    make_folder(folder)
+    wanted = [job for job in jobs(spec, folder) if not only or job.codec.name in only]
+    totals: dict[str, int] = {}
+    for job in wanted:
+        totals[job.codec.name] = totals.get(job.codec.name, 0) + 1
+    with Board(totals) as board:
+        work = _Run(spec, board, keep_files, workers)
+        groups: dict[tuple[Path, str], list[Job]] = {}
+        for job in wanted:
             if _stands(job, spec):
-                outcome.kept += 1
+                work.outcome.kept += 1
+                board.kept(job.codec.name)
             else:
-                waiting.append(job)
-        for start in range(0, len(waiting), together):
-            meter = meter or Meter(spec.metrics, weights_dir, device, spec.step)
-            _run_group(waiting[start : start + together], meter, keep_files, outcome, report)
-    return outcome
-
-
-def _run_group(
-    group: list[Job], meter: Meter, keep_files: bool, outcome: Outcome, report: Callable[[str], None]
-) -> None:
-    with tempfile.TemporaryDirectory(prefix="s2vc-bench-") as scratch:
-        records: list[tuple[Job, dict[str, Any], Path]] = []
-        for number, job in enumerate(group):
-            target = Path(scratch) / str(number) / job.adapter.decoded_name
-            target.parent.mkdir()
-            try:
-                record = _encode(job)
-                command = job.adapter.decode(job.coded, target)
-                record["decode"] = _timed(command, job)
-                records.append((job, record, target))
-            except S2vcError as error:
-                _fail(job, error, outcome, report)
-        if not records:
-            return
-        started = time.perf_counter()
+                groups.setdefault((job.clip, job.codec.name), []).append(job)
+        for _ in range(workers):
+            work.measuring.put(Measuring(spec.metrics, weights_dir, device, spec.step))
         try:
-            measured = meter.measure(
-                read_rgb(group[0].clip, group[0].frames), [read_rgb(target) for _, _, target in records]
-            )
+            with ThreadPoolExecutor(workers, thread_name_prefix="s2vc-bench") as pool:
+                waiting = [
+                    pool.submit(work.group, group[start : start + TOGETHER])
+                    for group in groups.values()
+                    for start in range(0, len(group), TOGETHER)
+                ]
+                try:
+                    for ended in waiting:
+                        ended.result()
+                except BaseException:
+                    work.stop(pool)
+                    raise
+        finally:
+            while not work.measuring.empty():
+                work.measuring.get().close()
+        return work.outcome
+
+
+class _Run:
+    """What the workers of one run share."""
+
+    def __init__(self, spec: Spec, board: Board, keep_files: bool, workers: int) -> None:
+        self.spec, self.board, self.keep_files, self.workers = spec, board, keep_files, workers
+        self.outcome = Outcome()
+        self.measuring: queue.SimpleQueue[Measuring] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._busy: set[Measuring] = set()
+
+    def stop(self, pool: ThreadPoolExecutor) -> None:
+        """End everything at once; rows that were in work are not there, and made by the next run."""
+        self._stopped.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+        end_children()
+        for measuring in list(self._busy):
+            if process := measuring.process:
+                process.kill()
+
+    def group(self, group: list[Job]) -> None:
+        """Points of one clip with one codec: code, decode, measure, write."""
+        try:
+            with tempfile.TemporaryDirectory(prefix="s2vc-bench-") as scratch:
+                made: list[tuple[Job, dict[str, Any], Path]] = []
+                for number, job in enumerate(group):
+                    if self._stopped.is_set():
+                        return
+                    try:
+                        if isinstance(job.codec, Published):
+                            self._published(job, job.codec)
+                        else:
+                            made.append((job, *self._decoded(job, Path(scratch) / str(number))))
+                    except (S2vcError, OSError) as error:
+                        self._fail(job, error)
+                if made:
+                    self._measure(made)
+        except OSError as error:  # no scratch folder
+            for job in group:
+                self._fail(job, error)
+
+    def _decoded(self, job: Job, scratch: Path) -> tuple[dict[str, Any], Path]:
+        """What is known of the job's file, and its pictures."""
+        codec = job.codec
+        if isinstance(codec, External):
+            record = {"request": job.request(), "bytes": codec.size(job.clip, job.point)}
+            return record, codec.decoded(job.clip, job.point)
+        assert isinstance(codec, CommandCodec)
+        self.board.working(codec.name, f"{job.clip.stem} {job.point.label}: encode")
+        record = _encode(job, codec)
+        self.board.working(codec.name, f"{job.clip.stem} {job.point.label}: decode")
+        scratch.mkdir()
+        target = scratch / codec.decoded_name
+        record["decode"] = _timed(codec.decode(job.coded(codec.suffix), target, job.clip), job)
+        return record, target
+
+    def _measure(self, made: list[tuple[Job, dict[str, Any], Path]]) -> None:
+        first = made[0][0]
+        self.board.working(first.codec.name, f"{first.clip.stem}: measure {len(made)} points")
+        measuring = self.measuring.get()
+        self._busy.add(measuring)
+        began = time.perf_counter()
+        try:
+            measured = measuring.measure(first.clip, first.frames, [target for _, _, target in made])
         except S2vcError as error:
-            measured = [error] * len(records)
-        seconds = (time.perf_counter() - started) / len(records)
-        for (job, record, _), metrics in zip(records, measured, strict=True):
+            for job, _, _ in made:
+                self._fail(job, error)
+            return
+        finally:
+            self._busy.discard(measuring)
+            self.measuring.put(measuring)
+        seconds = (time.perf_counter() - began) / len(made)
+        for (job, record, _), metrics in zip(made, measured.metrics, strict=True):
             if isinstance(metrics, S2vcError):
-                _fail(job, metrics, outcome, report)
+                self._fail(job, metrics)
                 continue
-            result = _result(job, record, metrics, meter, seconds)
+            result = _result(job, record, metrics, measured, seconds, self.workers)
+            self._write(job, result)
+
+    def _published(self, job: Job, codec: Published) -> None:
+        request = {
+            "clip": {"name": job.clip.name}, "settings": codec.settings(), "point": job.point.values
+        }  # fmt: skip
+        self._write(job, {**_head(job), **request, **codec.result(job.clip, job.point)})
+
+    def _write(self, job: Job, result: dict[str, Any]) -> None:
+        try:
             write_json(job.result, result)
-            outcome.done += 1
-            shown = "  ".join(f"{name} {values['mean']:.4f}" for name, values in metrics.items())
-            report(f"{job.name}: {result['bpp']:.5f} bpp  {shown}")
-            if not keep_files:
-                job.coded.unlink(missing_ok=True)
-                _record_path(job).unlink(missing_ok=True)
+        except OutputError as error:
+            self._fail(job, error)
+            return
+        with self._lock:
+            self.outcome.done += 1
+        figures = "  ".join(f"{name} {values['mean']:.4f}" for name, values in result["metrics"].items())
+        name = f"{job.clip.stem} {job.point.label}"
+        self.board.done(job.codec.name, name, f"{result['bpp']:.5f} bpp  {figures}")
+        if not self.keep_files and isinstance(job.codec, CommandCodec):
+            coded = job.coded(job.codec.suffix)
+            coded.unlink(missing_ok=True)
+            _record_path(coded).unlink(missing_ok=True)
+
+    def _fail(self, job: Job, error: S2vcError | OSError) -> None:
+        if self._stopped.is_set():
+            return
+        reason = str(error) if isinstance(error, S2vcError) else f"{error.filename}: {error.strerror}"
+        with self._lock:
+            self.outcome.failed.append((job.name, reason))
+        self.board.failed(job.codec.name, f"{job.clip.stem} {job.point.label}", reason)
+        row = {**_head(job), "clip": {"name": job.clip.name}, "point": job.point.values, "error": reason}
+        try:
+            write_json(job.result, row)
+        except OutputError:
+            pass  # a full disk holds no row either; the run's own summary names it
 
 
-def _encode(job: Job) -> dict[str, Any]:
+def _encode(job: Job, codec: CommandCodec) -> dict[str, Any]:
     """The record of the coded file: made now, or found from a run that was killed before it measured."""
-    request, record_path = job.request(), _record_path(job)
-    if job.coded.is_file() and (found := read_json(record_path)) and found.get("request") == request:
+    coded = job.coded(codec.suffix)
+    request, record_path = job.request(), _record_path(coded)
+    if coded.is_file() and (found := read_json(record_path)) and found.get("request") == request:
         return found
-    make_folder(job.coded.parent)
-    part = job.coded.with_name("part-" + job.coded.name)
-    timing = _timed(job.adapter.encode(job.clip, job.frames, job.point, part), job)
-    if not part.is_file() or not part.stat().st_size:
-        raise S2vcError("encoder wrote nothing")
-    part.replace(job.coded)
-    record = {"request": request, "encode": timing, "bytes": job.coded.stat().st_size}
+    make_folder(coded.parent)
+    part = coded.with_name("part-" + coded.name)
+    try:
+        timing = _timed(codec.encode(job.clip, job.frames, job.point, part), job)
+        if not part.is_file() or not part.stat().st_size:
+            raise S2vcError("encoder wrote nothing")
+        part.replace(coded)
+    finally:
+        part.unlink(missing_ok=True)
+    record = {"request": request, "encode": timing, "bytes": codec.charged(coded)}
     write_json(record_path, record)
     return record
 
 
-def _record_path(job: Job) -> Path:
-    return job.coded.with_name(job.coded.name + ".json")
+def _record_path(coded: Path) -> Path:
+    return coded.with_name(coded.name + ".json")
 
 
 def _timed(command: Sequence[str], job: Job) -> dict[str, Any]:
-    """Run a command in a process of its own; its last line of complaint becomes the error."""
-    started = time.perf_counter()
-    try:
-        done = subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL)
-    except OSError as error:
-        raise S2vcError(f"{command[0]} cannot be started: {error.strerror}") from error
-    seconds = time.perf_counter() - started
-    if done.returncode:
-        lines = [line for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
-        raise S2vcError(f"exit {done.returncode}: {lines[-1].strip() if lines else 'no message'}")
+    """Run a command in a process of its own; what it was, its seconds, its peak memory in bytes."""
+    ran = run_child(command)
     program = "python" if command[0] == sys.executable else Path(command[0]).name.split("-")[0]
     shown = shlex.join([program, *command[1:]])
     hidden = [(str(job.clip), job.clip.name), (str(job.folder.absolute()), "DIR"), (str(job.folder), "DIR")]
     for path, name in hidden:
         shown = shown.replace(path, name)
     shown = re.sub(r"\S*/s2vc-bench-\w+/\d+/", "", shown)
-    return {"command": shown, "seconds": round(seconds, 3)}
+    return {"command": shown, "seconds": round(ran.seconds, 3), "peak_memory": ran.peak_memory}
+
+
+def _head(job: Job) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "codec": job.codec.name,
+        "variant": job.point.variant,
+        "label": job.point.label,
+    }
 
 
 def _result(
-    job: Job, record: dict[str, Any], metrics: dict[str, Any], meter: Meter, seconds: float
+    job: Job,
+    record: dict[str, Any],
+    metrics: dict[str, Any],
+    measured: Measured,
+    seconds: float,
+    workers: int,
 ) -> dict[str, Any]:
-    height, width, frames = meter.seen
+    pixels = measured.width * measured.height * measured.frames
     return {
-        "schema": SCHEMA,
-        "codec": job.codec,
-        "variant": job.point.variant,
-        "label": job.point.label,
+        **_head(job),
         **record["request"],
-        "width": width,
-        "height": height,
-        "frames": frames,
+        "width": measured.width,
+        "height": measured.height,
+        "frames": measured.frames,
         "bytes": record["bytes"],
-        "bpp": 8 * record["bytes"] / (width * height * frames),
+        "bpp": 8 * record["bytes"] / pixels,
         "metrics": metrics,
-        "missing": meter.missing,
+        "missing": measured.missing,
         "rgb": conversion(),
-        "measured_with": meter.made_with,
-        "encode": record["encode"],
-        "decode": record["decode"],
+        "measured_with": measured.made_with,
+        **{step: record[step] for step in ("encode", "decode") if step in record},
         "measure_seconds": round(seconds, 3),
+        "workers": workers,
         "machine": machine(),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
@@ -237,9 +343,11 @@ def _result(
 
 def _stands(job: Job, spec: Spec) -> bool:
     found = read_json(job.result)
-    if not found or "error" in found or found.get("schema") != SCHEMA or found.get("rgb") != conversion():
+    if not found or "error" in found or found.get("schema") != SCHEMA:
         return False
-    if found["measured_with"]["step"] != spec.step:
+    if isinstance(job.codec, Published):
+        return False  # made in no time
+    if found.get("rgb") != conversion() or found["measured_with"]["step"] != spec.step:
         return False
     try:
         request = job.request()
@@ -249,89 +357,8 @@ def _stands(job: Job, spec: Spec) -> bool:
     return all(found.get(key) == value for key, value in request.items()) and set(spec.metrics) <= covered
 
 
-def _fail(job: Job, error: S2vcError, outcome: Outcome, report: Callable[[str], None]) -> None:
-    outcome.failed.append((job.name, str(error)))
-    report(f"{job.name}: failed: {error}")
-    write_json(
-        job.result,
-        {
-            "schema": SCHEMA,
-            "codec": job.codec,
-            "variant": job.point.variant,
-            "label": job.point.label,
-            "clip": {"name": job.clip.name},
-            "point": job.point.values,
-            "error": str(error),
-        },
-    )
-
-
 @cache
 def _clip_sha256(path: Path) -> str:
     if not path.is_file():
         raise InputError(f"no clip {path}: set S2VC_DATA_DIR to the folder of footage, or correct the spec")
     return file_sha256(path)
-
-
-@cache
-def machine() -> dict[str, Any]:
-    """What the numbers were made on."""
-    model = platform.processor()
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                model = line.partition(":")[2].strip()
-                break
-    except OSError:
-        pass
-    return {
-        "processor": model,
-        "cores": os.cpu_count(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-    }
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object, or None where there is none that can be read."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write beside the final name, then rename. Raises OutputError."""
-    make_folder(path.parent)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(dump_json(content), encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def dump_json(content: dict[str, Any]) -> str:
-    """Indented, but long lists of numbers on one line: files are read by people and kept in git."""
-    return _dump(content, "") + "\n"
-
-
-def _dump(value: Any, indent: str) -> str:
-    if isinstance(value, dict) and value:
-        inner = ",\n".join(
-            f"{indent}  {json.dumps(key)}: {_dump(item, indent + '  ')}" for key, item in value.items()
-        )
-        return "{\n" + inner + f"\n{indent}}}"
-    if isinstance(value, list) and value and isinstance(value[0], dict):
-        inner = ",\n".join(f"{indent}  {_dump(item, indent + '  ')}" for item in value)
-        return "[\n" + inner + f"\n{indent}]"
-    return json.dumps(value, ensure_ascii=False)
-
-
-def make_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"folder {path} cannot be made: {error.strerror}") from error

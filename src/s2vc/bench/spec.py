@@ -8,6 +8,8 @@
       - {kind: x265, preset: veryslow, tunes: [none, ssim], crf: [30, 38, 46]}
       - {kind: s2vc, model: tiny, quality: [0, 21, 42, 63]}
 
+Kinds of codecs and their keys: ``s2vc.bench.codecs``.
+
 A mistake is reported with the path of its key and its line.
 """
 
@@ -15,21 +17,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
+from s2vc.bench.codecs import X265, AnyCodec, Codec, Ours, Point, Strict
 from s2vc.bench.names import HIGHER_IS_BETTER
 from s2vc.errors import InputError
+
+__all__ = ["DATA_VARIABLE", "X265", "Clips", "MetricName", "Ours", "Point", "Spec", "load_spec"]
 
 DATA_VARIABLE = "S2VC_DATA_DIR"
 """Environment variable that names the folder of footage."""
@@ -45,56 +42,7 @@ MetricName = Annotated[str, AfterValidator(_known_metric)]
 """A key of ``s2vc.bench.names.HIGHER_IS_BETTER``."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Point(_Strict):
-    """One setting of one codec: ``values`` are what the adapter is given, ``label`` names files and rows."""
-
-    label: str
-    variant: str
-    values: dict[str, int | float | str]
-
-
-class X265(_Strict):
-    """x265 through ffmpeg: 10 bit, one I-frame, default B-frames, constant rate factor."""
-
-    kind: Literal["x265"]
-    name: str = "x265"
-    preset: str = "veryslow"
-    tunes: tuple[Literal["none", "psnr", "ssim", "grain", "animation"], ...] = ("none",)
-    crf: tuple[Annotated[float, Field(ge=0, le=51)], ...] = Field(min_length=1)
-
-    def points(self) -> list[Point]:
-        return [
-            Point(label=f"{tune}-crf{crf:g}", variant=tune, values={"tune": tune, "crf": crf})
-            for tune in self.tunes
-            for crf in self.crf
-        ]
-
-
-class Ours(_Strict):
-    """s2vc itself, encoder and decoder in processes of their own."""
-
-    kind: Literal["s2vc"]
-    name: str = "tiny"
-    model: str = "tiny"
-    quality: tuple[Annotated[int, Field(ge=0, le=63)], ...] = Field(min_length=1)
-    keyint: int = Field(default=1000, ge=1)
-    device: str = "cpu"
-    threads: int | None = Field(default=None, ge=1)
-    options: tuple[str, ...] = ()
-    """More options of ``s2vc encode``."""
-
-    def points(self) -> list[Point]:
-        return [Point(label=f"q{q:02d}", variant="", values={"quality": q}) for q in self.quality]
-
-
-Codec = Annotated[X265 | Ours, Field(discriminator="kind")]
-
-
-class Clips(_Strict):
+class Clips(Strict):
     folder: str = "."
     names: tuple[str, ...] = Field(min_length=1)
 
@@ -106,18 +54,18 @@ class Clips(_Strict):
         return [folder / name for name in self.names]
 
 
-class Spec(_Strict):
+class Spec(Strict):
     name: str
     clips: Clips
     frames: int = Field(default=96, ge=1)
     step: int = Field(default=1, ge=1)
     """Network metrics are taken on every step-th frame only; PSNR on all."""
     metrics: tuple[MetricName, ...] = ("psnr", "lpips-alex", "lpips-vgg", "dists")
-    codecs: tuple[Codec, ...] = Field(min_length=1)
+    codecs: tuple[AnyCodec, ...] = Field(min_length=1)
 
     @field_validator("codecs")
     @classmethod
-    def _names_differ(cls, codecs: tuple[Any, ...]) -> tuple[Any, ...]:
+    def _names_differ(cls, codecs: tuple[Codec, ...]) -> tuple[Codec, ...]:
         names = [codec.name for codec in codecs]
         twice = {name for name in names if names.count(name) > 1}
         if twice:
@@ -151,10 +99,13 @@ def load_spec(path: str | Path) -> Spec:
     except yaml.YAMLError as error:
         raise InputError(f"spec {path} is not YAML: {' '.join(str(error).split())}") from error
     try:
-        return Spec.model_validate(content)
+        return Spec.model_validate(content, context={"folder": Path(path).parent})
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"] if part not in ("x265", "s2vc"))
+        # a codec's kind stands in the location, but not in the file
+        key = ".".join(
+            str(p) for n, p in enumerate(first["loc"]) if not (n == 2 and first["loc"][0] == "codecs")
+        )
         line = _line(node, first["loc"])
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         where = f"{path}:{line}" if line else str(path)
