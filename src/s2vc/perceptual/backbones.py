@@ -1,4 +1,4 @@
-"""Frozen ImageNet classifiers' convolutions with torchvision's layer names: AlexNet and VGG-16.
+"""Frozen ImageNet classifiers' convolutions with torchvision's layer names: AlexNet, VGG-16, SqueezeNet.
 
 A backbone returns the activations at its *taps*, the layers LPIPS reads. ``until`` stops at a tap: the
 layers behind it are neither kept nor run (VGG-16 costs 306 kMAC a pixel in all, 186 to relu3_3).
@@ -21,6 +21,27 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
+class Fire(nn.Module):
+    """SqueezeNet's module: 1×1 to few channels, then 1×1 and 3×3 side by side; its last ReLU is the caller's."""
+
+    def __init__(self, inputs: int, squeeze: int, outputs: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(inputs, squeeze, 1)
+        self.expand1x1 = nn.Conv2d(squeeze, outputs // 2, 1)
+        self.expand3x3 = nn.Conv2d(squeeze, outputs // 2, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.relu(self.squeeze(x))
+        return torch.cat([self.expand1x1(x), self.expand3x3(x)], 1)
+
+
+def _layer(sizes: tuple[int, ...]) -> nn.Module:
+    if len(sizes) == 3:
+        return Fire(*sizes)
+    inputs, outputs, kernel, stride, padding = sizes
+    return nn.Conv2d(inputs, outputs, kernel, stride, padding)
+
+
 class _Backbone(nn.Module):
     """Convolutions with ReLU in stages; the activation that ends a stage is its tap, pooling opens the next.
 
@@ -30,8 +51,8 @@ class _Backbone(nn.Module):
     weights_name: ClassVar[str]
     taps: ClassVar[tuple[str, ...]]
     tap_channels: ClassVar[tuple[int, ...]]
-    # torchvision's layer index -> (in, out, kernel, stride, padding), stage by stage
-    stages: ClassVar[tuple[dict[int, tuple[int, int, int, int, int]], ...]]
+    # torchvision's layer index -> (in, out, kernel, stride, padding), of Fire (in, squeeze, out), by stage
+    stages: ClassVar[tuple[dict[int, tuple[int, ...]], ...]]
     pooled_stages: ClassVar[frozenset[int]]  # stages that pooling opens
 
     mean: Tensor
@@ -48,8 +69,8 @@ class _Backbone(nn.Module):
         self.depth = self.taps.index(last) + 1
         self.features = nn.ModuleDict()
         for stage in self.stages[: self.depth]:
-            for index, (inputs, outputs, kernel, stride, padding) in stage.items():
-                self.features[str(index)] = nn.Conv2d(inputs, outputs, kernel, stride, padding)
+            for index, sizes in stage.items():
+                self.features[str(index)] = _layer(sizes)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
         if pretrained:
@@ -130,3 +151,25 @@ class VGG16Features(_Backbone):
     @staticmethod
     def _pool(x: Tensor) -> Tensor:
         return functional.max_pool2d(x, 2, 2)
+
+
+class SqueezeNetFeatures(_Backbone):
+    """torchvision's SqueezeNet 1.1: 64, 128, 256, 384, 384, 512, 512 channels. Sides from 17 pixels."""
+
+    weights_name = "squeezenet1_1_features"
+    taps = ("relu1", "relu2", "relu3", "relu4", "relu5", "relu6", "relu7")
+    tap_channels = (64, 128, 256, 384, 384, 512, 512)
+    stages = (
+        {0: (3, 64, 3, 2, 0)},
+        {3: (64, 16, 128), 4: (128, 16, 128)},
+        {6: (128, 32, 256), 7: (256, 32, 256)},
+        {9: (256, 48, 384)},
+        {10: (384, 48, 384)},
+        {11: (384, 64, 512)},
+        {12: (512, 64, 512)},
+    )
+    pooled_stages = frozenset({1, 2, 3})
+
+    @staticmethod
+    def _pool(x: Tensor) -> Tensor:
+        return functional.max_pool2d(x, 3, 2, ceil_mode=True)

@@ -1,4 +1,4 @@
-"""LPIPS v0.1 (Zhang et al., CVPR 2018) with the published linear heads, on AlexNet or VGG-16."""
+"""LPIPS v0.1 (Zhang et al., CVPR 2018) with the published linear heads; FloLPIPS."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from s2vc.errors import ModelError
-from s2vc.perceptual.backbones import AlexNetFeatures, VGG16Features
+from s2vc.perceptual.backbones import AlexNetFeatures, SqueezeNetFeatures, VGG16Features
 from s2vc.perceptual.weights import load_weights
 
-BACKBONES = {"alex": AlexNetFeatures, "vgg": VGG16Features}
+BACKBONES = {"alex": AlexNetFeatures, "vgg": VGG16Features, "squeeze": SqueezeNetFeatures}
 HEADS_NAME = "lpips_heads_v0.1"
 
 
@@ -26,7 +27,7 @@ class LPIPS(nn.Module):
 
     def __init__(
         self,
-        backbone: Literal["alex", "vgg"] = "alex",
+        backbone: Literal["alex", "vgg", "squeeze"] = "alex",
         weights_dir: str | Path | None = None,
         *,
         until: str | None = None,
@@ -59,6 +60,13 @@ class LPIPS(nn.Module):
             total = total + ((a - b).square().mean((2, 3)) * head).sum(1)
         return total
 
+    def maps(self, first: list[Tensor], second: list[Tensor]) -> list[Tensor]:
+        """The distance by place, a map (N, h, w) a tap; their means add up to ``distance``."""
+        return [
+            torch.einsum("nchw,c->nhw", (a - b).square(), getattr(self, f"head{number}").view(-1))
+            for number, (a, b) in enumerate(zip(first, second, strict=True))
+        ]
+
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Float RGB (N, 3, H, W) in [0, 1], twice -> distance of each pair, float32 (N,)."""
         return self.distance(self.features(x), self.features(y))
@@ -67,3 +75,19 @@ class LPIPS(nn.Module):
 def _unit_length(x: Tensor) -> Tensor:
     # the root's own epsilon keeps its gradient finite where all channels are zero
     return x / ((x.square().sum(1, keepdim=True) + 1e-20).sqrt() + 1e-10)
+
+
+def flow_weighted(maps: list[Tensor], flow_difference: Tensor) -> Tensor:
+    """FloLPIPS (Danier et al., PCS 2022) of LPIPS's maps: places count as their motion differs, (N,).
+
+    ``flow_difference`` (N, 2, H, W): flow of the source to its next picture less that of the decoding. It is
+    resampled to each map's size (bilinear), its length divided by its sum is the weight. Where the two flows
+    are equal everywhere all places count alike, which is LPIPS (the paper's formula divides by zero).
+    """
+    total = flow_difference.new_zeros(flow_difference.shape[0])
+    for values in maps:
+        resampled = functional.interpolate(flow_difference, values.shape[1:], mode="bilinear")
+        length = torch.linalg.vector_norm(resampled, dim=1)
+        length = torch.where(length.sum((1, 2), keepdim=True) > 0, length, torch.ones_like(length))
+        total = total + (values * length).sum((1, 2)) / length.sum((1, 2))
+    return total
