@@ -10,7 +10,8 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("bjontegaard")
 
-from s2vc.bench.compare import bd_rate, compare, comparison_table, summarise, table
+from s2vc.bench import compare_bench
+from s2vc.bench.compare import compare, comparison_table, summarise, table
 from s2vc.bench.results import write_json
 from s2vc.errors import InputError
 
@@ -18,47 +19,16 @@ RATES = np.array([0.01, 0.02, 0.04, 0.08, 0.16])
 DISTS = 0.3 - 0.08 * np.log10(RATES / 0.01)
 
 
-def curve(factor: float = 1.0, part: slice = slice(None)) -> list[tuple[float, float]]:
-    return [(float(r * factor), float(d)) for r, d in zip(RATES[part], DISTS[part], strict=True)]
-
-
-@pytest.mark.parametrize("factor", [0.5, 1.0, 1.7])
-def test_a_constant_factor_of_rate_is_the_bd_rate(factor: float) -> None:
-    found = bd_rate("clip", curve(), curve(factor), "dists")
-    assert found.bd_rate == pytest.approx(100 * (factor - 1), abs=1e-6)
-    assert found.overlap == pytest.approx(1)
-    assert found.won == (factor < 1)
-
-
-def test_bd_rate_equals_the_packages_own_call() -> None:
-    from bjontegaard import bd_rate as package
-
-    # four points of two encoders, in kbit/s and dB
-    anchor = [(9487.76, 40.037), (4593.60, 38.615), (2486.44, 36.845), (1358.24, 34.851)]
-    test = [(9787.80, 40.121), (4469.00, 38.651), (2451.52, 36.970), (1356.24, 34.987)]
-    columns = [np.array(sorted(points)).T for points in (anchor, test)]
-    expected = package(*columns[0], *columns[1], method="akima")
-    assert bd_rate("clip", anchor, test, "psnr").bd_rate == pytest.approx(expected, abs=1e-9)
-
-
-def test_little_or_no_overlap_counts_as_nothing() -> None:
-    little = bd_rate("clip", curve(), curve(0.5, slice(3, None)), "dists")
-    assert little.bd_rate is not None and little.bd_rate < 0 and little.overlap < 0.5
-    assert little.counted == 0 and not little.won
-    none = bd_rate("clip", curve(part=slice(0, 2)), curve(part=slice(3, None)), "dists")
-    assert none.bd_rate is None and none.overlap == 0 and none.counted == 0
-
-
-def test_points_that_cost_more_for_less_are_left_out() -> None:
-    bent = [*curve(0.5), (0.05, 0.31)]
-    assert bd_rate("clip", curve(), bent, "dists").bd_rate == pytest.approx(-50, abs=1e-6)
+def curve(factor: float = 1.0) -> list[tuple[float, float]]:
+    return [(float(r * factor), float(d)) for r, d in zip(RATES, DISTS, strict=True)]
 
 
 def result(codec: str, variant: str, clip: str, label: str, bpp: float, dists: float) -> dict[str, object]:
     metrics = {"dists": {"mean": dists, "frames": [dists]}}
     return {
         "codec": codec, "variant": variant, "label": label, "clip": {"name": clip},
-        "bytes": int(1e6 * bpp), "bpp": bpp, "metrics": metrics,
+        "bytes": int(1e6 * bpp), "bpp": bpp, "metrics": metrics, "frames": 30,
+        "encode": {"seconds": 10, "peak_memory": int(1e9 * bpp)}, "decode": {"seconds": 3},
     }  # fmt: skip
 
 
@@ -110,3 +80,71 @@ def test_means_over_clips(folder: Path) -> None:
     assert "exit 1: no" in table(summary)
     with pytest.raises(InputError, match="no folder"):
         summarise(folder / "none")
+
+
+def test_little_overlap_counts_as_nothing_and_is_said(folder: Path) -> None:
+    for path in (folder / "ours" / "one").glob("[012].json"):
+        path.unlink()
+    (ours,) = compare(folder, anchor="x265", metric="dists")["codecs"]
+    one = ours["clips"]["one"]
+    assert one["bd_rate"] == pytest.approx(100 * (0.6 / 0.9 - 1), abs=0.01)
+    assert one["overlap"] == pytest.approx(0.25) and one["counted"] == 0
+    assert ours["won"] == 0 and ours["bd_rate"] == pytest.approx(
+        ours["clips"]["two"]["bd_rate"] / 2, abs=0.01
+    )
+    (folder / "ours" / "one" / "3.json").unlink()
+    (folder / "ours" / "one" / "4.json").unlink()
+    compared = compare(folder, anchor="x265", metric="dists")
+    assert compared["codecs"][0]["missing"] == ["one"] and list(compared["codecs"][0]["clips"]) == ["two"]
+    text = comparison_table(compared)
+    assert "missing" in text
+
+
+def test_no_overlap_is_said(folder: Path) -> None:
+    better = result("ours", "", "one", "5", 0.3, 0.01)
+    for path in (folder / "ours" / "one").glob("*.json"):
+        path.unlink()
+    for label, bpp, dists in (("8", 0.2, 0.15), ("9", 0.3, 0.1)):
+        write_json(
+            folder / "ours" / "one" / f"{label}.json",
+            {**better, **result("ours", "", "one", label, bpp, dists)},
+        )
+    compared = compare(folder, anchor="x265", metric="dists")
+    one = compared["codecs"][0]["clips"]["one"]
+    assert one["bd_rate"] is None and one["counted"] == 0
+    assert "no overlap" in comparison_table(compared)
+
+
+def test_speed_and_memory_stand_beside_quality(folder: Path) -> None:
+    compared = compare(folder, anchor="x265", metric="dists")
+    assert compared["anchor_cost"] == {
+        "encode_frames_per_second": 3.0,
+        "encode_peak_memory": 144_000_000,
+        "decode_frames_per_second": 10.0,
+        "decode_peak_memory": None,
+    }
+    assert "encode 3.0 frames/s, 144 MB, decode 10.0 frames/s" in comparison_table(compared)
+
+
+def test_several_anchors_and_metrics_at_once(folder: Path) -> None:
+    facts, text = compare_bench([folder], ["x265", "ours"], ["dists"], (0.01, 0.15))
+    first, second = facts["comparisons"]
+    assert (first["anchor"], second["anchor"]) == ("x265", "ours") and first["rates"] == [0.01, 0.15]
+    assert "between 0.01 and 0.15 bpp" in text and "against ours" in text
+
+
+def test_published_sequences_are_clips_of_the_same_name(folder: Path) -> None:
+    for index, (rate, dists) in enumerate(curve(0.5)):
+        content = {**result("vtm", "", "one.yuv", f"{index}", rate, dists)}
+        write_json(folder / "vtm" / "one" / f"{index}.json", content)
+    found = {codec["codec"]: codec for codec in compare(folder, anchor="x265", metric="dists")["codecs"]}
+    assert found["vtm"]["clips"]["one"]["bd_rate"] == pytest.approx(100 * (0.5 / 0.9 - 1), abs=0.01)
+    assert found["vtm"]["missing"] == ["two"]
+
+
+def test_committed_results_are_readable() -> None:
+    folder = Path(__file__).parents[2] / "benchmarks" / "results"
+    summary = summarise(folder)
+    assert summary["points"] and not summary["failed"]
+    compared = compare(folder, anchor="x265", metric="dists")
+    assert "tiny" in {codec["codec"] for codec in compared["codecs"]}

@@ -50,12 +50,21 @@ def run_bench(
         raise S2vcError(failed)
 
 
-def compare_bench(folders: Sequence[str | Path], anchor: str, metric: str) -> tuple[dict[str, Any], str]:
-    """BD-rates of all codecs in the folders against ``anchor``: the JSON object, and lines for a person."""
+def compare_bench(
+    folders: Sequence[str | Path],
+    anchors: Sequence[str],
+    metrics: Sequence[str],
+    rates: tuple[float, float] | None = None,
+) -> tuple[dict[str, Any], str]:
+    """BD-rates of all codecs for each anchor and metric: ``{"comparisons": [...]}``, and lines of text."""
     from s2vc.bench.compare import compare, comparison_table
 
-    compared = compare(*folders, anchor=anchor, metric=metric)
-    return compared, comparison_table(compared)
+    compared = [
+        compare(*folders, anchor=anchor, metric=metric, rates=rates)
+        for anchor in anchors
+        for metric in metrics
+    ]
+    return {"comparisons": compared}, "\n\n".join(map(comparison_table, compared))
 
 
 def summarise_bench(folders: Sequence[str | Path]) -> tuple[dict[str, Any], str]:

@@ -1,9 +1,9 @@
-"""What folders of results say: means per point, and BD-rates per clip against an anchor.
+"""What folders of results say: means per point, and Bjøntegaard deltas per clip against an anchor.
 
-BD-rates are taken clip by clip by the ``bjontegaard`` package (Akima interpolation of log rate over the
-metric) and then averaged, never on averaged curves. A clip whose curves overlap over less than half of the
-anchor's range of log rate counts as 0 % in the mean and is not won. A codec with variants (x265's tunes)
-stands with the variant that is best for the metric over the clips.
+BD-rates are taken clip by clip (``s2vc.bench.delta``) and then averaged, never on averaged curves. A clip
+whose curves overlap over less than half of the anchor's range of log rate counts as 0 % in the mean and is
+not won. A codec with variants (x265's tunes) stands with the variant that is best for the metric over the
+clips.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from s2vc.bench.delta import Delta, Points, delta
 from s2vc.bench.names import HIGHER_IS_BETTER
 from s2vc.bench.results import FILES, read_json
 from s2vc.errors import InputError, S2vcError
@@ -23,26 +24,10 @@ from s2vc.errors import InputError, S2vcError
 MINIMUM_OVERLAP = 0.5
 RESAMPLINGS = 2000
 
-Curves = dict[str, dict[str, dict[str, list[dict[str, Any]]]]]
-"""codec -> variant -> clip -> results in order of rate"""
-
-
-@dataclass(frozen=True)
-class ClipComparison:
-    """``bd_rate`` in percent, None without overlap; ``overlap``: its share of the anchor's log rate."""
-
-    clip: str
-    bd_rate: float | None
-    overlap: float
-
-    @property
-    def counted(self) -> float:
-        """What enters the mean."""
-        return self.bd_rate if self.bd_rate is not None and self.overlap >= MINIMUM_OVERLAP else 0.0
-
-    @property
-    def won(self) -> bool:
-        return self.counted < 0
+Clips = dict[str, list[dict[str, Any]]]
+"""clip -> results in order of rate"""
+Curves = dict[str, dict[str, Clips]]
+"""codec -> variant -> clips"""
 
 
 @dataclass(frozen=True)
@@ -51,35 +36,46 @@ class Comparison:
 
     codec: str
     variant: str
-    clips: tuple[ClipComparison, ...]
+    clips: dict[str, Delta]
+    missing: tuple[str, ...] = ()
+    """Clips of the anchor that the codec has no points of; they are in no mean."""
 
     @property
     def mean(self) -> float:
-        return float(np.mean([clip.counted for clip in self.clips]))
+        return float(np.mean([counted(clip) for clip in self.clips.values()]))
 
     def interval(self) -> tuple[float, float]:
-        """95 % bootstrap interval of the mean over clips."""
-        values = np.array([clip.counted for clip in self.clips])
+        """95 % bootstrap interval of the mean over clips; the same every time."""
+        values = np.array([counted(clip) for clip in self.clips.values()])
         draws = np.random.default_rng(0).integers(0, len(values), (RESAMPLINGS, len(values)))
         low, high = np.percentile(values[draws].mean(1), [2.5, 97.5])
         return float(low), float(high)
 
     def to_json(self) -> dict[str, Any]:
+        metrics = [clip.metric for clip in self.clips.values() if clip.metric is not None]
         return {
             "codec": self.codec,
             "variant": self.variant,
             "bd_rate": round(self.mean, 2),
             "interval_95": [round(value, 2) for value in self.interval()],
-            "won": sum(clip.won for clip in self.clips),
+            "won": sum(counted(clip) < 0 for clip in self.clips.values()),
+            "bd_metric": round(float(np.mean(metrics)), 5) if metrics else None,
+            "missing": list(self.missing),
             "clips": {
-                clip.clip: {
-                    "bd_rate": None if clip.bd_rate is None else round(clip.bd_rate, 2),
+                name: {
+                    "bd_rate": None if clip.rate is None else round(clip.rate, 2),
                     "overlap": round(clip.overlap, 3),
-                    "counted": round(clip.counted, 2),
+                    "counted": round(counted(clip), 2),
+                    "bd_metric": None if clip.metric is None else round(clip.metric, 5),
                 }
-                for clip in self.clips
+                for name, clip in self.clips.items()
             },
         }
+
+
+def counted(clip: Delta) -> float:
+    """What of a clip's BD-rate enters the mean."""
+    return clip.rate if clip.rate is not None and clip.overlap >= MINIMUM_OVERLAP else 0.0
 
 
 def results(*folders: str | Path) -> Iterator[dict[str, Any]]:
@@ -145,94 +141,85 @@ def summarise(*folders: str | Path) -> dict[str, Any]:
     return {"points": means, "failed": failed}
 
 
-def compare(*folders: str | Path, anchor: str, metric: str) -> dict[str, Any]:
-    """BD-rates of every other codec against ``anchor`` in ``metric``, as a JSON object."""
+def compare(
+    *folders: str | Path, anchor: str, metric: str, rates: tuple[float, float] | None = None
+) -> dict[str, Any]:
+    """BD-rates of every other codec against ``anchor`` in ``metric``, as a JSON object.
+
+    ``rates``: only between these bits a pixel, as far as the curves reach. Beside quality stands what it
+    took: frames a second over all points, and the largest peak memory in bytes, where the results hold them.
+    """
     found = curves(*folders)
     if anchor not in found:
         raise InputError(f"no results of {anchor}: there are {', '.join(sorted(found)) or 'none'}")
-    if not any(metric in r["metrics"] for v in found[anchor].values() for c in v.values() for r in c):
+    measured = any(_curve(points, metric) for v in found[anchor].values() for points in v.values())
+    if metric not in HIGHER_IS_BETTER or not measured:
         raise InputError(f"no {metric} in the results of {anchor}: name a metric that was measured")
     variants = _whole(found[anchor])
-    first = next(iter(variants))
-    chosen = min(variants, key=lambda v: _against(variants[first], variants[v], anchor, v, metric).mean)
+    first = next(iter(variants.values()))
+    chosen = min(variants, key=lambda v: _against(first, variants[v], anchor, v, metric, rates).mean)
     compared = []
     for codec, others in sorted(found.items()):
         if codec == anchor:
             continue
         candidates = [
-            _against(variants[chosen], clips, codec, v, metric) for v, clips in _whole(others).items()
+            _against(variants[chosen], clips, codec, v, metric, rates) for v, clips in _whole(others).items()
         ]
-        compared.append(min(candidates, key=lambda candidate: candidate.mean))
+        best = min(candidates, key=lambda candidate: candidate.mean)
+        compared.append({**best.to_json(), "cost": _cost(others[best.variant])})
     return {
         "metric": metric,
         "anchor": anchor,
         "anchor_variant": chosen,
-        "codecs": [comparison.to_json() for comparison in compared],
+        "rates": None if rates is None else list(rates),
+        "anchor_cost": _cost(variants[chosen]),
+        "codecs": compared,
     }
 
 
-def _whole(
-    variants: dict[str, dict[str, list[dict[str, Any]]]],
-) -> dict[str, dict[str, list[dict[str, Any]]]]:
+def _whole(variants: dict[str, Clips]) -> dict[str, Clips]:
     """Without the variants that some clips lack: a run that is not finished chooses nothing."""
     most = max(len(clips) for clips in variants.values())
     return {variant: clips for variant, clips in variants.items() if len(clips) == most}
 
 
 def _against(
-    anchor: dict[str, list[dict[str, Any]]],
-    test: dict[str, list[dict[str, Any]]],
-    codec: str,
-    variant: str,
-    metric: str,
+    anchor: Clips, test: Clips, codec: str, variant: str, metric: str, rates: tuple[float, float] | None
 ) -> Comparison:
-    clips = [
-        bd_rate(name, _curve(points, metric), _curve(test[name], metric), metric)
+    # published sequences may carry another ending
+    named = {Path(name).stem: points for name, points in test.items()}
+    clips = {
+        name: delta(
+            _curve(points, metric),
+            _curve(named[Path(name).stem], metric),
+            higher_is_better=HIGHER_IS_BETTER[metric],
+            rates=rates,
+        )
         for name, points in sorted(anchor.items())
-        if name in test
-    ]
+        if Path(name).stem in named
+    }
     if not clips:
         raise S2vcError(f"{codec} and the anchor have no clip in common: run both on the same spec")
-    return Comparison(codec, variant, tuple(clips))
+    missing = tuple(name for name in sorted(anchor) if Path(name).stem not in named)
+    return Comparison(codec, variant, clips, missing)
 
 
-def _curve(points: list[dict[str, Any]], metric: str) -> list[tuple[float, float]]:
+def _curve(points: list[dict[str, Any]], metric: str) -> Points:
     return [(r["bpp"], r["metrics"][metric]["mean"]) for r in points if metric in r["metrics"]]
 
 
-def bd_rate(
-    clip: str, anchor: list[tuple[float, float]], test: list[tuple[float, float]], metric: str
-) -> ClipComparison:
-    """(bits a pixel, metric) points of two codecs -> BD-rate of ``test`` in percent; negative: fewer bits.
-
-    Points that cost more than another of the same codec and are no better are left out of its curve.
-    """
-    from bjontegaard import bd_rate as package_bd_rate
-
-    sign = 1.0 if HIGHER_IS_BETTER[metric] else -1.0
-    anchor_rate, anchor_value = _rising(anchor, sign)
-    test_rate, test_value = _rising(test, sign)
-    if min(len(anchor_rate), len(test_rate)) < 2:
-        return ClipComparison(clip, None, 0.0)
-    low, high = max(anchor_value[0], test_value[0]), min(anchor_value[-1], test_value[-1])
-    if low >= high:
-        return ClipComparison(clip, None, 0.0)
-    log_rate = np.log(anchor_rate)
-    shared = np.diff(np.interp([low, high], anchor_value, log_rate))[0]
-    percent = package_bd_rate(
-        anchor_rate, anchor_value, test_rate, test_value,
-        method="akima", require_matching_points=False, min_overlap=0,
-    )  # fmt: skip
-    return ClipComparison(clip, float(percent), float(shared / (log_rate[-1] - log_rate[0])))
-
-
-def _rising(points: list[tuple[float, float]], sign: float) -> tuple[np.ndarray, np.ndarray]:
-    kept: list[tuple[float, float]] = []
-    for rate, value in sorted(points):
-        if not kept or (sign * value > kept[-1][1] and rate > kept[-1][0]):
-            kept.append((rate, sign * value))
-    rates, values = np.array(kept).reshape(-1, 2).T
-    return rates, values
+def _cost(clips: Clips) -> dict[str, Any]:
+    """What a codec took over all its points; None where results do not say."""
+    cost: dict[str, Any] = {}
+    for step in ("encode", "decode"):
+        known = [r for points in clips.values() for r in points if step in r]
+        seconds = sum(r[step]["seconds"] for r in known)
+        memory = [r[step]["peak_memory"] for r in known if "peak_memory" in r[step]]
+        cost[f"{step}_frames_per_second"] = (
+            round(sum(r["frames"] for r in known) / seconds, 2) if seconds else None
+        )
+        cost[f"{step}_peak_memory"] = max(memory, default=None)
+    return cost
 
 
 def table(summary: dict[str, Any]) -> str:
@@ -258,17 +245,39 @@ _PLAIN = frozenset({"codec", "variant", "label", "clips", "bytes", "bpp"})
 
 def comparison_table(compared: dict[str, Any]) -> str:
     """``compare``'s object as lines of text."""
-    anchor = compared["anchor"] + (f" ({compared['anchor_variant']})" if compared["anchor_variant"] else "")
-    lines = [f"BD-rate in {compared['metric']} against {anchor}, %; in brackets the overlap"]
+    anchor = _titled(compared["anchor"], compared["anchor_variant"])
+    between = "" if compared["rates"] is None else " between {:g} and {:g} bpp".format(*compared["rates"])
+    lines = [
+        f"BD-rate in {compared['metric']} against {anchor}{between}, %; in brackets the overlap",
+        f"{anchor}: {_cost_text(compared['anchor_cost'])}",
+    ]
     for codec in compared["codecs"]:
         low, high = codec["interval_95"]
-        name = codec["codec"] + (f" ({codec['variant']})" if codec["variant"] else "")
         lines.append(
-            f"{name}: mean {codec['bd_rate']:+.1f} [{low:+.1f}, {high:+.1f}], "
+            f"{_titled(codec['codec'], codec['variant'])}: "
+            f"mean {codec['bd_rate']:+.1f} [{low:+.1f}, {high:+.1f}], "
             f"better on {codec['won']} of {len(codec['clips'])} clips"
+            + ("" if codec["bd_metric"] is None else f"; BD-{compared['metric']} {codec['bd_metric']:+.4f}")
+            + f"; {_cost_text(codec['cost'])}"
         )
         for clip, figures in codec["clips"].items():
             shown = "no overlap" if figures["bd_rate"] is None else f"{figures['bd_rate']:+.1f}"
-            counted = "" if figures["overlap"] >= MINIMUM_OVERLAP else ", counted as 0"
-            lines.append(f"  {clip:<36} {shown:>10} ({figures['overlap']:.0%}{counted})")
+            little = "" if figures["overlap"] >= MINIMUM_OVERLAP else ", counted as 0"
+            lines.append(f"  {clip:<36} {shown:>10} ({figures['overlap']:.0%}{little})")
+        lines += [f"  {clip:<36} {'missing':>10}" for clip in codec["missing"]]
     return "\n".join(lines)
+
+
+def _titled(codec: str, variant: str) -> str:
+    return codec + (f" ({variant})" if variant else "")
+
+
+def _cost_text(cost: dict[str, Any]) -> str:
+    parts = []
+    for step in ("encode", "decode"):
+        speed, memory = cost[f"{step}_frames_per_second"], cost[f"{step}_peak_memory"]
+        if speed is not None:
+            parts.append(
+                f"{step} {speed:.1f} frames/s" + ("" if memory is None else f", {memory / 1e6:.0f} MB")
+            )
+    return ", ".join(parts) or "speed not measured"

@@ -71,17 +71,25 @@ def table(folders: Folders, json: options.Json = False, debug: options.Debug = F
 @guarded
 def compare(
     folders: Folders,
-    anchor: Annotated[str, typer.Option(metavar="CODEC", help="Against which codec.")] = "x265",
+    anchor: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CODEC", help="Against which codec (repeatable; default x265)."),
+    ] = None,
     metric: Annotated[
-        str, typer.Option(metavar="NAME", help="psnr, lpips-alex, lpips-vgg or dists.")
-    ] = "dists",
+        list[str] | None, typer.Option(metavar="NAME", help="In which metric (repeatable; default dists).")
+    ] = None,
+    rates: Annotated[
+        str | None, typer.Option(metavar="LOW-HIGH", help="Only between these bits a pixel.")
+    ] = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """BD-rates of all codecs against one."""
+    """BD-rates of all codecs against one, clip by clip, then averaged."""
+    between = options.parse_range(rates, "--rates")
+
     from ..bench import compare_bench
 
-    facts, text = compare_bench(folders, anchor, metric)
+    facts, text = compare_bench(folders, anchor or ("x265",), metric or ("dists",), between)
     output.print_json(facts) if json else print(text)
 
 

@@ -67,6 +67,20 @@ def parse_keyint(text: str | None) -> int | str | None:
     raise _wrong("--keyint", f"{text!r} is not an interval: frames such as 250, or seconds such as 10s")
 
 
+def parse_range(text: str | None, option: str) -> tuple[float, float] | None:
+    """Two positive numbers that rise, from ``0.01-0.15``."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"([0-9.]+)-([0-9.]+)", text)
+    try:
+        low, high = (float(part) for part in match.groups()) if match else (0.0, 0.0)
+    except ValueError:
+        low = high = 0.0
+    if not 0 < low < high:
+        raise _wrong(option, f"{text!r} is not a range: two numbers such as 0.01-0.15")
+    return low, high
+
+
 def check_device(text: str) -> str:
     """The device's name, when it has the form of one; whether it exists is found out by torch."""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]+)?", text):
