@@ -17,7 +17,7 @@ from s2vc.models.files import ModelFile
 from s2vc.nn.tiny.config import TinyConfig
 from s2vc.nn.tiny.model import TinyModel
 from s2vc.training.export import model_tensors
-from s2vc.training.unroll import initial_state, unroll
+from s2vc.training.unroll import Noise, initial_state, noise_shapes, unroll
 
 FRAMES, WIDTH, HEIGHT = 16, 100, 70
 
@@ -74,6 +74,10 @@ def test_unrolled_frames_are_the_coded_ones(model, mini, scene, psnr, quality, m
     motion = np.stack([frame.get("motion", still) for frame in read.symbols])
     x = torch.from_numpy(padded).permute(0, 3, 1, 2)[None].float()
     flags = [torch.tensor([[getattr(kind, name) for kind in read.kinds]]) for name in ("intra", "reset")]
+    draw = torch.Generator().manual_seed(3)
+    height, width = padded.shape[1] // 16, padded.shape[2] // 16
+    latent = torch.rand(1, FRAMES, 16, height, width, generator=draw) - 0.5
+    hyper = torch.rand(1, FRAMES, 4, -(-height // 4), -(-width // 4), generator=draw) - 0.5
     with torch.no_grad():
         result = unroll(
             model,
@@ -82,6 +86,7 @@ def test_unrolled_frames_are_the_coded_ones(model, mini, scene, psnr, quality, m
             *flags,
             torch.tensor([quality]),
             initial_state(model, 1, *padded.shape[1:3]),
+            Noise(latent, hyper),
             autocast=False,
         )
 
@@ -96,3 +101,40 @@ def test_unrolled_frames_are_the_coded_ones(model, mini, scene, psnr, quality, m
     assert psnr(x0[:, :HEIGHT, :WIDTH], shown) > 60
     # The proxy with gradients counts the same, but for its noise.
     assert float(result.bits_proxy.sum()) == pytest.approx(float(result.bits.sum()), rel=0.15)
+
+
+def gradient_of_last_loss(model, **how) -> tuple[torch.Tensor, torch.Tensor]:
+    """The last frame's L1 by the first frame's picture, and the shown pictures."""
+    draw = torch.Generator().manual_seed(1)
+    pictures = torch.rand(1, 3, 3, 64, 64, generator=draw) * 255
+    pictures.requires_grad_()
+    latent, hyper = (torch.rand(1, *shape, generator=draw) - 0.5 for shape in noise_shapes(model, 3, 64))
+    flags = torch.tensor([[True, False, False]])
+    result = unroll(
+        model,
+        pictures,
+        torch.zeros(1, 3, 4, 4, 2, dtype=torch.int16),
+        flags,
+        ~flags & False,
+        torch.tensor([40]),
+        initial_state(model, 1, 64, 64),
+        Noise(latent, hyper),
+        autocast=False,
+        **how,
+    )
+    (gradient,) = torch.autograd.grad((result.x0[:, -1] - pictures.detach()[:, -1]).abs().mean(), pictures)
+    return gradient[:, 0], result.x0.detach()
+
+
+def test_cascade_reaches_earlier_frames_and_inter_does_not(model):
+    through, shown = gradient_of_last_loss(model)
+    alone, same = gradient_of_last_loss(model, cascade=False)
+    assert through.abs().max() > 0
+    assert alone.abs().max() == 0
+    torch.testing.assert_close(shown, same)
+
+
+def test_checkpointing_changes_no_gradient(model):
+    kept, _ = gradient_of_last_loss(model)
+    again, _ = gradient_of_last_loss(model, checkpointing=True)
+    torch.testing.assert_close(kept, again, rtol=0, atol=0)

@@ -22,16 +22,17 @@ def train(
         Path | None, typer.Option(metavar="DIR", help="Decoded footage is kept here (default: OUT/cache).")
     ] = None,
     start: Annotated[
-        Path | None, typer.Option(metavar="CHECKPOINT", help="Begin from another run's weights.")
+        str | None, typer.Option(metavar="RUN|MODEL", help="Begin from another run's weights, or a model's.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in DIR.")] = False,
     budget: Annotated[
-        float | None,
-        typer.Option(min=0, metavar="MINUTES", help="Stop after so many minutes; --resume goes on."),
+        str | None,
+        typer.Option(metavar="TIME", help="Stop after 90m, 2h or 45s; --resume goes on."),
     ] = None,
     debug: options.Debug = False,
 ) -> None:
     """Train a model by a recipe; stops and goes on exactly."""
+    seconds = options.parse_time(budget, "--budget")
     from ..training.loop import train as run_recipe
 
     run_recipe(
@@ -41,5 +42,5 @@ def train(
         cache=cache or out / "cache",
         resume=resume,
         start=start,
-        budget_minutes=budget,
+        budget_minutes=None if seconds is None else float(seconds / 60),
     )

@@ -1,24 +1,89 @@
-"""Checkpoints and exported models as the trainer reads them."""
+"""Checkpoints: everything that a run needs to go on as if it had not stopped, in one safetensors file.
+
+Tensors: ``model.*``, ``ema.*`` (what is exported), ``aux.NAME.*`` (networks that live while training lasts),
+``optim.NAME.INDEX.FIELD``, ``carried.*`` (the slots' buffers) and ``sampler``. The description holds
+progress, recipe and geometry as JSON.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
-from torch import Tensor
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from s2vc.errors import ModelError
-from s2vc.models.files import FORMAT, ModelFile
+from s2vc.models.files import FORMAT, ModelFile, find_model
 
 CHECKPOINT = "checkpoint.safetensors"
+VERSION = 2  # 1 had neither slots nor a format's name
+_FORMAT = "s2vc-checkpoint"
 
 
-def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """A checkpoint's tensors and description; ModelError where it is none."""
+@dataclass
+class Progress:
+    """How far a run has come. ``history``: what was trained before and in it, stage by stage."""
+
+    stage: int = 0
+    stage_steps: int = 0
+    stage_seconds: float = 0.0
+    steps: int = 0
+    seconds: float = 0.0
+    pixels: int = 0
+    autocast: bool = False
+    guard: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def figures(self) -> dict[str, Any]:
+        """What the log says of it."""
+        return {
+            "stage_steps": self.stage_steps,
+            "step": self.steps,
+            "minutes": round(self.seconds / 60, 2),
+            "mpixels": round(self.pixels / 1e6, 1),
+        }
+
+
+@dataclass
+class Checkpoint:
+    """What a checkpoint file holds."""
+
+    tensors: dict[str, Tensor]
+    progress: Progress
+    preset: str
+    config: dict[str, Any]
+    recipe: dict[str, Any]
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """Tensors whose names begin with ``prefix``, without it."""
+        return {k[len(prefix) :]: v for k, v in self.tensors.items() if k.startswith(prefix)}
+
+    def write(self, path: Path) -> None:
+        """Write beside the name and rename, so that a kill never leaves half of one."""
+        description = {
+            "format": _FORMAT,
+            "version": str(VERSION),
+            "preset": self.preset,
+            "progress": json.dumps(asdict(self.progress)),
+            "config": json.dumps(self.config),
+            "recipe": json.dumps(self.recipe),
+        }
+        temporary = path.with_suffix(".tmp")
+        save_file({k: v.contiguous() for k, v in self.tensors.items()}, temporary, description)
+        os.replace(temporary, path)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """A run's folder or checkpoint. ModelError where it is none, or one of another version."""
+    path = path / CHECKPOINT if path.is_dir() else path
     try:
         with safe_open(path, framework="pt") as stream:
             description = stream.metadata() or {}
@@ -29,22 +94,88 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from None
     if "progress" not in description:
         raise ModelError(f"{path} is not a checkpoint: name a run's folder or its checkpoint")
-    return tensors, description
+    version = int(description.get("version", "1"))
+    if version > VERSION:
+        raise ModelError(f"{path} was written by a newer s2vc (version {version}): update s2vc")
+    if version < VERSION:
+        progress = Progress()  # its weights can be used, its place in a recipe cannot
+        progress.history = [{"run": path.parent.name, **json.loads(description["progress"])}]
+        return Checkpoint(tensors, progress, "tiny", json.loads(description["config"]), {})
+    return Checkpoint(
+        tensors,
+        Progress(**json.loads(description["progress"])),
+        description["preset"],
+        json.loads(description["config"]),
+        json.loads(description["recipe"]),
+    )
 
 
-def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """EMA weights of a run's folder or checkpoint, or the weights of an exported model, and a description."""
+def read_weights(name: str | Path) -> Checkpoint:
+    """What a run can start from: a run's folder, a checkpoint, a model file or a model's id.
+
+    Of a model only the ``ema`` tensors are there.
+    """
+    path = Path(name)
+    if not path.exists() and not path.suffix and "/" not in str(name):
+        return _of_model(find_model(str(name)))
     path = path / CHECKPOINT if path.is_dir() else path
     try:
         with safe_open(path, framework="pt") as stream:
             exported = (stream.metadata() or {}).get("format") == FORMAT
     except (OSError, SafetensorError) as error:
         raise ModelError(f"cannot read {path} ({error}): name a run, a checkpoint or a model") from None
-    if exported:
-        model = ModelFile.open(path)
-        return _exported_weights(model), {"config": json.dumps(model.config)}
-    tensors, description = read_checkpoint(path)
-    return {k[4:]: v for k, v in tensors.items() if k.startswith("ema.")}, description
+    return _of_model(ModelFile.open(path)) if exported else read_checkpoint(path)
+
+
+def _of_model(model: ModelFile) -> Checkpoint:
+    weights = {f"ema.{name}": value for name, value in _exported_weights(model).items()}
+    progress = Progress(history=[{"model": model.id, "digest": model.digest.hex()}])
+    return Checkpoint(weights, progress, model.preset, model.config, {})
+
+
+def check_geometry(name: object, theirs: Checkpoint, preset: str, ours: Mapping[str, Any]) -> None:
+    """ModelError that names the widths which differ."""
+    if theirs.preset != preset:
+        raise ModelError(f"{name} is of preset {theirs.preset}, not {preset}: name one of {preset}")
+    other = [width for width, value in ours.items() if theirs.config.get(width) != value]
+    if other:
+        text = ", ".join(f"{width} {theirs.config.get(width)} instead of {ours[width]}" for width in other)
+        raise ModelError(f"{name} is of another geometry ({text}): name its widths under the recipe's model")
+
+
+def optimiser_tensors(optimisers: Mapping[str, torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """Moments and step counts under ``optim.NAME.INDEX.FIELD``."""
+    tensors = {}
+    for name, optimiser in optimisers.items():
+        for index, state in optimiser.state_dict()["state"].items():
+            for key, value in state.items():
+                kept = value if isinstance(value, Tensor) else torch.tensor(value)
+                tensors[f"optim.{name}.{index}.{key}"] = kept
+    return tensors
+
+
+def restore_optimiser(name: str, optimiser: torch.optim.Optimizer, checkpoint: Checkpoint) -> None:
+    """Put moments back, in the memory layout of their parameters."""
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    description = optimiser.state_dict()
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in checkpoint.part(f"optim.{name}.").items():
+        index, field_name = key.split(".")
+        like = parameters[int(index)]
+        if value.shape == like.shape:
+            value = torch.empty_like(like, requires_grad=False).copy_(value)
+        state.setdefault(int(index), {})[field_name] = value
+    description["state"] = state
+    optimiser.load_state_dict(description)
+
+
+def load_exactly(module: nn.Module, tensors: dict[str, Tensor], name: object) -> None:
+    """Load all of a module's tensors; ModelError where one is missing or has another shape."""
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise ModelError(f"{name} does not fit ({reason}): update s2vc or name another") from None
 
 
 def _exported_weights(model: ModelFile) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""A run's EMA weights into a model file."""
+"""A run's EMA weights into a model file, and a card that says what they are."""
 
 from __future__ import annotations
 
@@ -15,7 +15,15 @@ from s2vc.errors import OutputError
 from s2vc.models.files import ModelFile, write_model
 from s2vc.nn.tiny.config import TinyConfig
 from s2vc.nn.tiny.model import TinyModel
-from s2vc.training.checkpoint import read_weights
+from s2vc.perceptual import file_sha256
+from s2vc.training.checkpoint import Checkpoint, check_geometry, load_exactly, read_weights
+
+CARD = ".md"
+TRAINED_ON = {
+    "lpips_vgg": "LPIPS on VGG-16",
+    "lpips_alex": "LPIPS on AlexNet",
+    "dists": "DISTS (VGG-16)",
+}
 
 
 def model_tensors(model: TinyModel) -> dict[str, NDArray[Any]]:
@@ -30,15 +38,72 @@ def model_tensors(model: TinyModel) -> dict[str, NDArray[Any]]:
 
 
 def export(checkpoint: Path, target: Path, *, model_id: str | None = None, overwrite: bool = False) -> str:
-    """Write a model file from a checkpoint or a run's folder; returns a line that describes it."""
-    weights, description = read_weights(checkpoint)
-    if target.exists() and not overwrite:
-        raise OutputError(f"{target} exists: give -y to overwrite it, or another name")
-    config = TinyConfig(**json.loads(description["config"]))
+    """Write a model file from a run's folder, a checkpoint or a model, and its card beside it (``.md``).
+
+    The same weights give the same bytes. Returns a line that describes the model. Raises ModelError for what
+    is no such thing, or of a newer format; OutputError where the target exists.
+    """
+    found = read_weights(checkpoint)
+    card = target.with_suffix(CARD)
+    for path in (target, card):
+        if path.exists() and not overwrite:
+            raise OutputError(f"{path} exists: give -y to overwrite it, or another name")
+    config = TinyConfig(**found.config)
+    check_geometry(checkpoint, found, "tiny", asdict(config))
     model = TinyModel(config)
-    model.load_state_dict(weights)
+    load_exactly(model, found.part("ema."), checkpoint)
     target.parent.mkdir(parents=True, exist_ok=True)
     write_model(target, "tiny", model_id or target.stem, asdict(config), model_tensors(model))
     written = ModelFile.open(target)
+    card.write_text(_card(written, found, model, checkpoint), encoding="utf-8")
     size = target.stat().st_size / 1e6
     return f"model {written.id}, digest {written.digest.hex()}, {size:.1f} MB"
+
+
+def _card(written: ModelFile, found: Checkpoint, model: TinyModel, checkpoint: Path) -> str:
+    parameters = sum(p.numel() for p in model.parameters()) / 1e6
+    data = found.recipe.get("data", {})
+    folders = [place for key in ("clips", "sequences", "images", "shards") for place in data.get(key, [])]
+    history = [*found.progress.history]
+    if found.progress.stage_steps:
+        stage = found.recipe["stages"][found.progress.stage]
+        minutes = round(found.progress.stage_seconds / 60, 2)
+        steps = found.progress.stage_steps
+        mpixels = round(steps * stage["batch"] * stage["frames"] * stage["crop"] ** 2 / 1e6, 1)
+        losses = {k: v for k, v in stage["losses"].items() if v}
+        history.append(
+            {"stage": stage["name"], "steps": steps, "minutes": minutes, "mpixels": mpixels, "losses": losses}
+        )
+    metrics = {name for entry in history for name in entry.get("losses", {}) if name in TRAINED_ON}
+    rows = {
+        "what": f"conditional video codec of preset {written.preset}, {parameters:.1f} M parameters, "
+        "stored as float16; integer entropy model",
+        "file": f"`{written.path.name}`, SHA-256 `{file_sha256(written.path)}`",
+        "digest": f"`{written.digest.hex()}`, which files coded with it carry",
+        "config": f"`{json.dumps(written.config, sort_keys=True)}`",
+        "data": ", ".join(folders) or "not recorded",
+        "licence": data.get("notes") or "not stated: the code's Apache-2.0 does not cover the weights",
+        "trained on metrics": ", ".join(TRAINED_ON[name] for name in sorted(metrics)) or "none",
+        "compute": f"{found.progress.seconds / 60:.0f} minutes, "
+        f"{found.progress.pixels / 1e6:.0f} million pixels in this run",
+    }
+    lines = [f"# {written.id}", "", "| | |", "| --- | --- |"]
+    lines += [f"| {name} | {text} |" for name, text in rows.items()]
+    lines += ["", "## Training", "", *(f"* `{json.dumps(entry)}`" for entry in history or [{}])]
+    lines += ["", "## Measured", "", *_measured(checkpoint)]
+    return "\n".join(lines) + "\n"
+
+
+def _measured(checkpoint: Path) -> list[str]:
+    """The last evaluation in the run's log: coded bytes of the recipe's clips."""
+    log = (checkpoint if checkpoint.is_dir() else checkpoint.parent) / "log.jsonl"
+    entries = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    found = [entry for entry in entries if entry.get("event") == "evaluation"]
+    if not found:
+        return ["Nothing yet: `s2vc bench run` measures it."]
+    last = [entry for entry in found if entry["step"] == found[-1]["step"]]
+    hidden = ("time", "event", "stage", "stage_steps", "step", "minutes", "mpixels")
+    names = [name for name in last[0] if name not in hidden]
+    lines = [f"By coded bytes, after step {last[0]['step']} of the run:", ""]
+    lines += [f"| {' | '.join(names)} |", f"|{' --- |' * len(names)}"]
+    return lines + [f"| {' | '.join(str(entry[name]) for name in names)} |" for entry in last]

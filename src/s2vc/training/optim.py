@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 
-def orthogonalise(matrices: Tensor) -> Tensor:
+def orthogonalise(matrices: Tensor, dtype: torch.dtype) -> Tensor:
     """Nearest orthogonal matrices to a stack (N, rows, columns) by five Newton-Schulz steps (Jordan 2024)."""
     wide = matrices.shape[-2] <= matrices.shape[-1]
     x = matrices if wide else matrices.mT
-    x = (x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)).bfloat16()
+    x = (x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)).to(dtype)
     a, b, c = 3.4445, -4.7750, 2.0315
     for _ in range(5):
         gram = x @ x.mT
@@ -22,10 +22,16 @@ def orthogonalise(matrices: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, then orthogonalised updates. Kernels (out, in, k, k) count as (out, in·k·k) matrices."""
+    """Momentum, then orthogonalised updates. Kernels (out, in, k, k) count as (out, in·k·k) matrices.
 
-    def __init__(self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.95) -> None:
+    ``dtype``: what the orthogonalisation is computed in; bfloat16 is as good where it is fast.
+    """
+
+    def __init__(
+        self, params: Iterable[nn.Parameter], lr: float, dtype: torch.dtype, momentum: float = 0.95
+    ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})
+        self.dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -43,20 +49,19 @@ class Muon(torch.optim.Optimizer):
                 stacks[(matrix.shape[0], matrix.shape[1])].append((p, matrix))
             for (rows, columns), members in stacks.items():
                 stack = torch.stack([m for _, m in members])
-                update = orthogonalise(stack) * max(1.0, rows / columns) ** 0.5
+                update = orthogonalise(stack, self.dtype) * max(1.0, rows / columns) ** 0.5
                 for (p, _), u in zip(members, update, strict=True):
                     p.add_(u.reshape(p.shape), alpha=-group["lr"])
 
 
-def split_parameters(
-    model: nn.Module, exclude: tuple[str, ...]
-) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+Named = list[tuple[str, nn.Parameter]]
+
+
+def split_parameters(named: Named, exclude: tuple[str, ...]) -> tuple[Named, Named]:
     """Parameters for Muon (convolutions of 32 and more outputs, not excluded by name) and for AdamW."""
-    matrices: list[nn.Parameter] = []
-    rest: list[nn.Parameter] = []
-    for name, p in model.named_parameters():
-        if not p.requires_grad:
-            continue
+    matrices: Named = []
+    rest: Named = []
+    for name, p in named:
         muon = p.ndim == 4 and p.shape[0] >= 32 and not any(e in name for e in exclude)
-        (matrices if muon else rest).append(p)
+        (matrices if muon else rest).append((name, p))
     return matrices, rest

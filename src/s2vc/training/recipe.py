@@ -1,77 +1,277 @@
-"""Recipes: a YAML list of stages, checked before anything starts."""
+"""Recipes: a YAML list of stages, checked before anything starts (TRAINING §2)."""
 
 from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
+from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from s2vc.errors import InputError
 from s2vc.nn.tiny.config import TinyConfig
+
+Kind = Literal["vae", "prior", "intra", "inter", "cascade", "realism"]
+KINDS: tuple[Kind, ...] = ("vae", "prior", "intra", "inter", "cascade", "realism")  # in their order
+CODEC_KINDS = ("intra", "inter", "cascade")
+
+# Parts that a stage can train or freeze, as prefixes of parameter names.
+PARTS: dict[str, dict[str, tuple[str, ...]]] = {
+    "tiny": {
+        "codec": ("codec.",),
+        "transform": ("codec.transform.",),
+        "entropy": ("entropy.",),
+        "generator": ("generator.",),
+        "csg": ("generator.semantic.", "generator.attention."),
+        "tcg": ("generator.guidance.",),
+    },
+    "base": {
+        "vae": ("vae.",),
+        "intra": ("intra.",),
+        "inter": ("inter.",),
+        "unet": ("unet.",),
+        "lora": ("lora.",),
+        "conv_in": ("unet.conv_in.",),
+        "vae_reduction": ("vae_reduction.",),
+        "csg": ("intra.semantic_adaptor.", "inter.recon_semantic."),
+        "tcg": ("unet.pframe_motion_fusion.",),
+    },
+}
+
+Weight = Annotated[float, Field(ge=0)]
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Losses(_Strict):
+    """Weights of the terms; a term of weight 0 is not computed. Pictures are in [0, 1] in all of them."""
+
+    l1: Weight = 1.0  # shown picture
+    reference_l1: Weight = 0.5  # reference picture
+    lpips_vgg: Weight = 0.0
+    lpips_alex: Weight = 0.0
+    dists: Weight = 0.0
+    semantic: Weight = 0.0  # CSG tokens against the teacher's features (α of TRAINING §1)
+    temporal: Weight = 0.0  # motion-compensated frame differences against the source's
+    motion: Weight = 0.0  # SPyNet's flow against the source's (β of TRAINING §1)
+    adversarial: Weight = 0.0  # patch discriminator
+    dmd: Weight = 0.0  # distribution matching against the prior
+
+    @property
+    def used(self) -> list[str]:
+        return [name for name in type(self).model_fields if getattr(self, name) > 0]
+
+
 class Stage(_Strict):
-    """One stage: its data, losses and length. Lengths are minutes of training on this machine."""
+    """One stage: what it trains, on what, by which losses, for how long (``minutes`` or ``steps``)."""
 
     name: str
-    minutes: float = Field(gt=0)
-    batch: int = Field(12, ge=1)
-    frames: int = Field(4, ge=1)
-    crop: int = Field(128, ge=64, multiple_of=16)
-    longest: int = Field(32, ge=4)
-    still_share: float = Field(0.2, ge=0, le=1)
+    kind: Kind
+    minutes: float | None = Field(None, gt=0)  # of training on this machine, evaluation not counted
+    steps: int | None = Field(None, ge=1)
+
+    batch: int = Field(12, ge=1)  # over all processes
+    frames: int = Field(4, ge=1)  # that gradients see at once
+    crop: int = Field(128, ge=32, multiple_of=16)
+    longest: int = Field(32, ge=1)  # frames of a sequence, buffers carried from step to step
+    still_share: float = Field(0.2, ge=0, le=1)  # of sequences made of photographs
+
+    train: list[str] = Field([])  # parts; empty: all that the stage's kind touches
+    freeze: list[str] = Field([])  # parts of these that stay as they are
+    optimiser: Literal["muon", "adamw"] = "muon"
     learning_rate: float = Field(1e-3, gt=0)
     muon_learning_rate: float = Field(0.01, gt=0)
-    final_share: float = Field(0.02, ge=0, le=1)  # of the learning rate, at the cosine's end
+    weight_decay: float = Field(0.0, ge=0)
+    clip: float = Field(2.0, gt=0)  # of the gradient's norm
     warmup_steps: int = Field(50, ge=0)
+    final_share: float = Field(0.02, ge=0, le=1)  # of the learning rate, at the cosine's end
+
     lambda_low: float = Field(4.0, gt=0)  # λ of quality 0
     lambda_high: float = Field(0.04, gt=0)  # λ of quality 63
+    lambda_warmup_steps: int = Field(0, ge=0)  # λ rises with the square of the step
     intra_weight: float = Field(0.35, gt=0)  # of an I-frame's bits
-    l1: float = Field(1.0, ge=0)
-    reference_l1: float = Field(0.5, ge=0)
-    lpips_vgg: float = Field(0.0, ge=0)
-    dists: float = Field(0.0, ge=0)
-    trainable: list[str] = Field(default_factory=lambda: [""])  # parameter name prefixes
+    hierarchy: list[float] = Field([1.0], min_length=1)  # of P-frames' distortion, in turn
+    losses: Losses = Losses()
+    perceptual_scales: list[Literal[1, 2, 4]] = Field([1], min_length=1)
+    psnr_floor: float = Field(0.7, gt=0)  # dB that realism may cost before its terms are switched off
+
+    noise_low: float = Field(2.0, gt=0)  # prior: σ in levels, drawn between them evenly in the logarithm
+    noise_high: float = Field(120.0, gt=0)
+    checkpointing: bool = False  # activations are computed twice rather than kept
+
+    @model_validator(mode="after")
+    def _sound(self) -> Stage:
+        if (self.minutes is None) == (self.steps is None):
+            raise ValueError("give either minutes or steps")
+        if self.kind in ("prior", "vae") and self.frames != 1:
+            raise ValueError(f"a {self.kind} stage sees single pictures: give frames 1")
+        if self.kind == "intra" and (self.frames, self.longest) != (1, 1):
+            raise ValueError("an intra stage sees I-frames only: give frames 1 and longest 1")
+        if self.kind in ("inter", "cascade") and self.frames < 2:
+            raise ValueError(f"a {self.kind} stage needs frames 2 or more")
+        if self.longest < self.frames:
+            raise ValueError(f"longest {self.longest} is less than frames {self.frames}")
+        if self.noise_high <= self.noise_low:
+            raise ValueError("noise_high must be above noise_low")
+        return self
+
+
+class Data(_Strict):
+    """Folders and shards under the data folder that ``s2vc train`` is given."""
+
+    clips: list[str] = Field([])  # folders of video files
+    sequences: list[str] = Field([])  # folders of folders of pictures (Vimeo-90k's layout)
+    images: list[str] = Field([])  # folders of photographs
+    shards: list[str] = Field([])  # patterns of tar files made by s2vc pack
+    scales: list[float] = Field([1.0, 0.6], min_length=1)
+    steps: list[Literal[1, 2, 3]] = Field([1, 2], min_length=1)  # frame skipping
+    in_memory: bool = False
+    notes: str = ""  # what the model's card says of data and licences
+
+    @model_validator(mode="after")
+    def _sound(self) -> Data:
+        if not (self.clips or self.sequences or self.shards):
+            raise ValueError("name clips, sequences or shards")
+        if any(not 0.2 <= scale <= 1 for scale in self.scales):
+            raise ValueError("scales lie between 0.2 and 1")
+        return self
+
+
+class Evaluate(_Strict):
+    """Coded bytes and decoded pictures of some clips while training goes on."""
+
+    clips: list[str] = Field(min_length=1)  # under the data folder
+    qualities: list[Annotated[int, Field(ge=0, le=63)]] = Field([16, 40], min_length=1)
+    frames: int = Field(33, ge=1)
+    every_minutes: float = Field(30.0, gt=0)
+    metrics: list[Literal["psnr", "lpips_alex", "lpips_vgg", "dists"]] = Field(["psnr"], min_length=1)
 
 
 class Recipe(_Strict):
-    """A training run: where its data are and the stages in order.
+    """A training run: its preset, data and stages in order."""
 
-    ``model``: widths of ``TinyConfig`` other than the default.
-    """
-
-    model: dict[str, int] = Field(default_factory=dict)
-    data: str = "train/video"
-    images: str | None = "train/images"
-    seed: int = 1
+    preset: Literal["tiny", "base"] = "tiny"
+    model: dict[str, int] = Field({})  # widths of TinyConfig other than the default
+    start: str | None = None  # a model's id or path, or a run, to begin from
+    data: Data
+    seed: int = Field(1, ge=0)
     ema: float = Field(0.998, ge=0, lt=1)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    compile: bool = False
+    teacher: str | None = None  # of the semantic term: a name or id that s2vc.perceptual.teachers knows
+    tensorboard: bool = False
+    evaluate: Evaluate | None = None
     stages: list[Stage] = Field(min_length=1)
 
-    @field_validator("model")
-    @classmethod
-    def _known_widths(cls, widths: dict[str, int]) -> dict[str, int]:
-        known = {f.name for f in fields(TinyConfig)}
-        for name in widths:
-            if name not in known:
-                raise ValueError(f"{name} is no width of tiny; there are {', '.join(sorted(known))}")
-        return widths
+
+class _Impossible(Exception):
+    """What only the recipe as a whole shows, with the place it is at."""
+
+    def __init__(self, message: str, *place: int | str) -> None:
+        super().__init__(message)
+        self.place = place
+
+
+def _check_whole(recipe: Recipe) -> None:
+    known = {f.name for f in fields(TinyConfig)} if recipe.preset == "tiny" else set()
+    for name in recipe.model:
+        if name not in known:
+            what = f"there are {', '.join(sorted(known))}" if known else f"{recipe.preset} has none to choose"
+            raise _Impossible(f"{name} is no width of {recipe.preset}; {what}", "model", name)
+    seen: list[Stage] = []
+    for number, stage in enumerate(recipe.stages):
+        place = ("stages", number)
+        _check_stage(recipe, stage, seen, place)
+        seen.append(stage)
+    used = {name for stage in recipe.stages for name in stage.losses.used}
+    if "lpips_alex" in used and used & {"lpips_vgg", "dists"}:
+        raise _Impossible(
+            "lpips_alex beside lpips_vgg or dists leaves no witness: train on one of AlexNet and VGG-16",
+            "stages",
+        )
+
+
+def _check_stage(recipe: Recipe, stage: Stage, before: list[Stage], place: tuple[int | str, ...]) -> None:
+    if stage.name in [s.name for s in before]:
+        raise _Impossible(f"two stages are named {stage.name}", *place, "name")
+    if stage.kind == "vae" and recipe.preset == "tiny":
+        raise _Impossible("tiny has no autoencoder to train", *place, "kind")
+    for earlier in before:
+        if KINDS.index(earlier.kind) > KINDS.index(stage.kind):
+            raise _Impossible(
+                f"a {stage.kind} stage cannot follow a {earlier.kind} stage ({earlier.name}): "
+                f"the order is {', '.join(KINDS)}",
+                *place,
+                "kind",
+            )
+    kinds = [s.kind for s in before]
+    if stage.kind == "realism" and not recipe.start and not set(kinds) & set(CODEC_KINDS):
+        what = "a realism stage needs a trained codec: put a stage before it, or start from a run"
+        raise _Impossible(what, *place, "kind")
+    parts = PARTS[recipe.preset]
+    for key in ("train", "freeze"):
+        for part in getattr(stage, key):
+            if part not in parts:
+                what = f"{part} is no part of {recipe.preset}; there are {', '.join(parts)}"
+                raise _Impossible(what, *place, key)
+    losses = stage.losses
+    if stage.kind != "realism" and (losses.adversarial or losses.dmd):
+        raise _Impossible("adversarial and dmd belong into a realism stage", *place, "losses")
+    if losses.dmd and not recipe.start and "prior" not in kinds:
+        what = "dmd needs a prior stage before it, or start from a run that had one"
+        raise _Impossible(what, *place, "losses", "dmd")
+    for name in ("temporal", "motion"):
+        if getattr(losses, name) and stage.frames < 2:
+            what = f"{name} compares neighbours: it needs frames 2 or more"
+            raise _Impossible(what, *place, "losses", name)
+    if losses.semantic and not recipe.teacher:
+        raise _Impossible("semantic needs a teacher in the recipe", *place, "losses", "semantic")
 
 
 def load_recipe(path: Path) -> Recipe:
-    """Read and check a recipe; an unknown or impossible key is an InputError that names it."""
+    """Read and check a recipe. Raises InputError that names the key, with its line where it has one."""
     try:
-        return Recipe.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise InputError(f"cannot read recipe {path}: {error.strerror}") from error
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"cannot read recipe {path} ({reason}): check the name") from error
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        content = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise InputError(f"{path} is not YAML: {str(error).splitlines()[0]}") from error
+        raise InputError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from error
+    try:
+        recipe = Recipe.model_validate(content)
+        _check_whole(recipe)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{path}: {where}: {first['msg']}") from error
+        unknown = first["type"] == "extra_forbidden"
+        message = "there is no such key" if unknown else first["msg"].removeprefix("Value error, ")
+        raise _refusal(path, node, first["loc"], message) from error
+    except _Impossible as error:
+        raise _refusal(path, node, error.place, str(error)) from error
+    return recipe
+
+
+def _refusal(path: Path, node: yaml.Node | None, place: tuple[int | str, ...], message: str) -> InputError:
+    key = ".".join(str(part) for part in place) or "recipe"
+    line = _line(node, place)
+    return InputError(f"{path}:{line}: {key}: {message}" if line else f"{path}: {key}: {message}")
+
+
+def _line(node: yaml.Node | None, path: tuple[int | str, ...]) -> int | None:
+    """Line of the deepest node on ``path`` that the file has."""
+    line = node.start_mark.line + 1 if node is not None else None
+    for part in path:
+        if isinstance(node, yaml.MappingNode):
+            found = [(key, value) for key, value in node.value if key.value == str(part)]
+            if not found:
+                break
+            line, node = found[0][0].start_mark.line + 1, found[0][1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+    return line

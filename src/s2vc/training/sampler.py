@@ -2,161 +2,145 @@
 
 Buffers are kept between steps, so a network sees sequences of up to ``longest`` frames at the cost of a
 few frames a step (TRAINING §3b: what never saw frame 5 in training drifts there).
+
+A slot's n-th sequence is a function of the recipe's seed, the stage, the slot and n, and of nothing else: two
+numbers a slot are the sampler's whole state, and slots can be shared out among processes at will.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from s2vc.codec.motion_search import BLOCK
-from s2vc.training.footage import Clip
+from s2vc.codec.schedule import is_reset
+from s2vc.errors import InputError
+from s2vc.training.augment import augmented
+from s2vc.training.footage import Library
+from s2vc.training.semantic import FeatureCache
+from s2vc.training.sequences import Footage, clip_sequence, still_sequence, usable_steps
+from s2vc.training.streams import Purpose, stream
+
+CUT_SHARE = 0.03  # of sequences: another scene without a warning
+CUT_LENGTH = 8  # that a sequence needs for it
 
 
 @dataclass
 class Batch:
     """T frames of B slots: pictures uint8 (B, T, 3, h, w), motion int16 (B, T, h/16, w/16, 2), flags (B, T).
 
-    ``intra[b, t]`` opens a sequence; ``reset[b, t]`` empties the feature buffer; quality int64 (B,).
+    ``intra[b, t]`` opens a sequence; ``reset[b, t]`` empties the feature buffer; ``age``: frames since the
+    I-frame; quality int64 (B,). ``semantic``: float32 (B, T, C, h/64, w/64), rounded up, of the teacher,
+    where ``known`` (B, T); None without one. ``slots``: the slots' numbers in the whole batch.
     """
 
     pictures: NDArray[np.uint8]
     motion: NDArray[np.int16]
     intra: NDArray[np.bool_]
     reset: NDArray[np.bool_]
+    age: NDArray[np.int64]
     quality: NDArray[np.int64]
+    slots: list[int]
+    semantic: NDArray[np.float32] | None
+    known: NDArray[np.bool_]
 
 
 @dataclass
-class _Sequence:
-    """One slot's source: frames and fields of a crop, read T at a time."""
-
-    frames: NDArray[np.uint8]  # (N, h, w, 3)
-    motion: NDArray[np.int16]  # (N, h/16, w/16, 2)
-    quality: int
+class _Slot:
+    ordinal: int = -1
     position: int = 0
-    gain: NDArray[np.float32] = field(default_factory=lambda: np.ones(3, np.float32))
-    offset: float = 0.0
+    quality: int = 0
+    footage: Footage | None = None
 
 
 class Sampler:
-    """Endless batches, deterministic given the seed and the clips."""
+    """Endless batches, deterministic given the seed, the stage's number and the library."""
 
     def __init__(
         self,
-        clips: list[Clip],
-        images: list[Path],
+        library: Library,
         *,
-        batch: int,
+        slots: Sequence[int],
         frames: int,
         crop: int,
         longest: int,
         still_share: float,
         reset_period: int,
         seed: int,
+        stage: int,
+        features: FeatureCache | None = None,
     ) -> None:
-        self.clips, self.images = clips, images
-        self.batch, self.frames, self.crop, self.longest = batch, frames, crop, longest
+        self.clips = [
+            clip
+            for clip in library.clips
+            if min(clip.frames.shape[1:3]) >= crop and usable_steps(clip, frames)
+        ]
+        self.images = [] if not still_share else library.images
+        if not self.clips and not self.images:
+            raise InputError(f"no clip has {frames} frames of {crop} x {crop}: give the stage a smaller crop")
+        self.frames, self.crop, self.longest = frames, crop, longest
         self.still_share, self.reset_period = still_share, reset_period
-        self.random = np.random.default_rng(seed)
-        weights = np.array([len(c.frames) * np.sqrt(c.frames.shape[1] * c.frames.shape[2]) for c in clips])
-        self.weights = weights / weights.sum()
-        self.slots: list[_Sequence | None] = [None] * batch
+        self.seed, self.stage, self.features = seed, stage, features
+        sizes = [len(c.frames) * np.sqrt(c.frames.shape[1] * c.frames.shape[2]) for c in self.clips]
+        self.weights = np.array(sizes) / max(np.sum(sizes), 1)
+        self.slots = {slot: _Slot() for slot in slots}
+
+    def state(self) -> NDArray[np.int64]:
+        """(slots, 2): which sequence of its own each slot is in, and the frame it goes on from."""
+        return np.array([[s.ordinal, s.position] for s in self.slots.values()], np.int64)
+
+    def restore(self, state: NDArray[np.int64]) -> None:
+        """Go on from what ``state`` said of the same slots."""
+        for (number, slot), (ordinal, position) in zip(self.slots.items(), state.tolist(), strict=True):
+            if ordinal >= 0:
+                self._open(number, slot, ordinal)
+                slot.position = position
 
     def next(self) -> Batch:
-        crop, blocks = self.crop, self.crop // BLOCK
-        shape = (self.batch, self.frames)
-        pictures = np.empty((*shape, 3, crop, crop), np.uint8)
-        motion = np.zeros((*shape, blocks, blocks, 2), np.int16)
-        intra, reset = np.zeros(shape, bool), np.zeros(shape, bool)
-        quality = np.zeros(self.batch, np.int64)
-        for b in range(self.batch):
-            slot = self.slots[b]
-            if slot is None or slot.position + self.frames > len(slot.frames):
-                slot = self.slots[b] = self._new_sequence()
-            quality[b] = slot.quality
-            for t in range(self.frames):
-                n = slot.position + t
-                frame = slot.frames[n]
-                if slot.offset or (slot.gain != 1).any():
-                    frame = np.clip(frame * slot.gain + slot.offset, 0, 255).astype(np.uint8)
-                pictures[b, t] = frame.transpose(2, 0, 1)
-                motion[b, t] = slot.motion[n]
-                intra[b, t] = n == 0
-                reset[b, t] = n > 0 and (n - 1) % self.reset_period == 0
-            slot.position += self.frames
-        return Batch(pictures, motion, intra, reset, quality)
+        """The next T frames of every slot."""
+        crop, count, frames = self.crop, len(self.slots), self.frames
+        blocks = crop // 16
+        pictures = np.empty((count, frames, 3, crop, crop), np.uint8)
+        motion = np.zeros((count, frames, blocks, blocks, 2), np.int16)
+        age = np.zeros((count, frames), np.int64)
+        known = np.zeros((count, frames), bool)
+        semantic = None
+        if self.features is not None:
+            tokens = -(-crop // 64)
+            semantic = np.zeros((count, frames, self.features.width, tokens, tokens), np.float32)
+        for b, (number, slot) in enumerate(self.slots.items()):
+            if slot.footage is None or slot.position + frames > len(slot.footage.frames):
+                self._open(number, slot, slot.ordinal + 1)
+            footage, begin = slot.footage, slot.position
+            assert footage is not None
+            pictures[b] = footage.frames[begin : begin + frames].transpose(0, 3, 1, 2)
+            motion[b] = footage.motion[begin : begin + frames]
+            age[b] = begin + np.arange(frames)
+            if semantic is not None and footage.features is not None:
+                for t, row in enumerate(footage.feature_of[begin : begin + frames]):
+                    if row >= 0:
+                        semantic[b, t], known[b, t] = footage.features[row], True
+            slot.position += frames
+        quality = np.array([slot.quality for slot in self.slots.values()], np.int64)
+        reset = np.vectorize(is_reset, otypes=[bool])(age, self.reset_period)
+        return Batch(pictures, motion, age == 0, reset, age, quality, list(self.slots), semantic, known)
 
-    def _new_sequence(self) -> _Sequence:
-        length = int(self.random.integers(2, self.longest // self.frames + 1)) * self.frames
-        still = bool(self.images) and self.random.random() < self.still_share
-        frames, motion = self._still(length) if still else self._clip(length)
-        if self.random.random() < 0.5:
-            frames = frames[:, :, ::-1]
-            motion = motion[:, :, ::-1] * np.array([-1, 1], np.int16)
-        motion = motion.copy()
-        motion[0] = 0
-        sequence = _Sequence(frames, motion, int(self.random.integers(0, 64)))
-        if self.random.random() < 0.3:  # brightness and white balance
-            gain = self.random.uniform(0.7, 1.15) * self.random.uniform(0.92, 1.08, 3)
-            sequence.gain, sequence.offset = gain.astype(np.float32), float(self.random.uniform(-15, 25))
-        return sequence
+    def _open(self, number: int, slot: _Slot, ordinal: int) -> None:
+        random = stream(self.seed, Purpose.SEQUENCE, self.stage, number, ordinal)
+        most = self.longest // self.frames
+        length = int(random.integers(min(2, most), most + 1)) * self.frames
+        footage = self._footage(random, length)
+        if length >= CUT_LENGTH and random.random() < CUT_SHARE:
+            footage = footage.cut_to(self._footage(random, length), int(random.integers(2, length - 1)))
+        whole = len(footage.frames) // self.frames * self.frames
+        slot.footage = augmented(footage.first(whole), random)
+        slot.ordinal, slot.position, slot.quality = ordinal, 0, int(random.integers(0, 64))
 
-    def _clip(self, length: int) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:
-        while True:
-            clip = self.clips[self.random.choice(len(self.clips), p=self.weights)]
-            steps = [s for s in clip.motion if len(clip.frames) // abs(s) >= self.frames]
-            if steps:
-                break
-        odds = np.array([1.0 if abs(s) == 1 else 0.35 for s in steps])
-        step = steps[self.random.choice(len(steps), p=odds / odds.sum())]
-        length = min(length, len(clip.frames) // abs(step) // self.frames * self.frames)
-        span = (length - 1) * abs(step)
-        start = int(self.random.integers(0, len(clip.frames) - span))
-        indices = start + np.arange(length) * abs(step)
-        if step < 0:
-            indices = indices[::-1]
-        height, width = clip.frames.shape[1:3]
-        top = int(self.random.integers(0, (height - self.crop) // BLOCK + 1))
-        left = int(self.random.integers(0, (width - self.crop) // BLOCK + 1))
-        blocks = self.crop // BLOCK
-        y, x = top * BLOCK, left * BLOCK
-        frames = clip.frames[indices, y : y + self.crop, x : x + self.crop]
-        return frames, clip.motion[step][indices, top : top + blocks, left : left + blocks]
-
-    def _still(self, length: int) -> tuple[NDArray[np.uint8], NDArray[np.int16]]:
-        """A photograph under a camera that stands still or pans evenly, in quarter pixels a frame."""
-        path = self.images[self.random.integers(len(self.images))]
-        picture = cv2.cvtColor(np.asarray(cv2.imread(str(path))), cv2.COLOR_BGR2RGB)
-        smallest = (self.crop + 8) / min(picture.shape[:2])
-        zoom = max(smallest, self.random.uniform(0.5, 1.0))
-        size = (round(picture.shape[1] * zoom), round(picture.shape[0] * zoom))
-        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-        room = np.array(size) - self.crop
-        velocity = np.rint(self.random.normal(0, 6, 2)).astype(np.int64)  # quarter pixels a frame
-        if self.random.random() < 0.3:
-            velocity[:] = 0
-        limit = np.maximum(4 * room // max(1, length - 1), 0)
-        velocity = np.clip(velocity, -limit, limit)
-        travel = velocity * (length - 1) / 4
-        start = np.array(
-            [self.random.uniform(max(0, -d), r - max(0, d)) for d, r in zip(travel, room, strict=True)]
-        )
-        frames = np.empty((length, self.crop, self.crop, 3), np.uint8)
-        for t in range(length):
-            x, y = start + velocity * t / 4
-            matrix = np.array([[1, 0, -x], [0, 1, -y]])
-            frames[t] = cv2.warpAffine(
-                picture,
-                matrix,
-                (self.crop, self.crop),
-                flags=cv2.INTER_CUBIC,
-                borderMode=cv2.BORDER_REPLICATE,
-            )
-        blocks = self.crop // BLOCK
-        motion = np.broadcast_to(velocity.astype(np.int16), (length, blocks, blocks, 2)).copy()
-        return frames, motion
+    def _footage(self, random: np.random.Generator, length: int) -> Footage:
+        if self.images and (not self.clips or random.random() < self.still_share):
+            path = self.images[random.integers(len(self.images))]
+            return still_sequence(path, random, length, self.crop, self.features)
+        clip = self.clips[random.choice(len(self.clips), p=self.weights)]
+        return clip_sequence(clip, random, length, self.frames, self.crop, self.features)

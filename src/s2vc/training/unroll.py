@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from s2vc.nn.tiny.codec import Buffer
 from s2vc.nn.tiny.entropy import gaussian_bits, next_memory, round_through, scale_of
@@ -34,10 +36,29 @@ class Unrolled:
     state: State
 
 
-def initial_state(model: TinyModel, batch: int, height: int, width: int) -> State:
-    buffer = model.codec.empty_buffer(batch, height, width)
-    memory = torch.zeros(batch, model.config.latent, height // 16, width // 16)
-    return State(buffer, memory, model.generator.empty_levels(batch, height, width))
+@dataclass
+class Noise:
+    """Uniform noise in [−½, ½) that stands for rounding where the rate's gradient is taken.
+
+    latent: (B, T, latent, h/16, w/16); hyper: (B, T, hyper, h/64, w/64), rounded up.
+    """
+
+    latent: Tensor
+    hyper: Tensor
+
+
+def noise_shapes(model: TinyModel, frames: int, crop: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shapes of one sample's noise: latent and hyper."""
+    c, at16, at64 = model.config, crop // 16, -(-crop // 64)
+    return (frames, c.latent, at16, at16), (frames, c.hyper, at64, at64)
+
+
+def initial_state(
+    model: TinyModel, batch: int, height: int, width: int, device: torch.device | None = None
+) -> State:
+    buffer = model.codec.empty_buffer(batch, height, width, device)
+    memory = torch.zeros(batch, model.config.latent, height // 16, width // 16, device=device)
+    return State(buffer, memory, model.generator.empty_levels(batch, height, width, device))
 
 
 def _checkerboard(like: Tensor) -> Tensor:
@@ -45,18 +66,19 @@ def _checkerboard(like: Tensor) -> Tensor:
     return ((c[:, None, None] + y[:, None] + x) % 2 == 0)[None]
 
 
-def _coded_bits(residual: Tensor, symbols: Tensor, index: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+def _coded_bits(
+    residual: Tensor, symbols: Tensor, index: Tensor, mask: Tensor, noise: Tensor
+) -> tuple[Tensor, Tensor]:
     """Bits (B,) as coded, and a proxy with useful gradients.
 
     The residual is driven by the mass around its value plus uniform noise, the scale by the symbols as they
     are coded: noise would teach it a spread that rounding does not have. Skipped positions still teach the
     index what their symbols would have cost, so a scale can come back above the threshold.
     """
-    scale = scale_of(index)
+    scale = scale_of(index + (index.floor() - index).detach())  # a file's index is a whole number
     coded = mask & (index.detach() >= 1)
     hard = gaussian_bits(symbols.detach(), scale)
-    noisy = residual + torch.rand_like(residual) - 0.5
-    soft = gaussian_bits(noisy, scale.detach())
+    soft = gaussian_bits(residual + noise, scale.detach())
     counted = (hard.detach() * coded).flatten(1).sum(1)
     scale_term = (hard * mask).flatten(1).sum(1)
     symbol_term = (soft * coded).flatten(1).sum(1)
@@ -64,15 +86,57 @@ def _coded_bits(residual: Tensor, symbols: Tensor, index: Tensor, mask: Tensor) 
     return counted, proxy
 
 
-def _code_pass(y: Tensor, mean: Tensor, index: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _code_pass(
+    y: Tensor, mean: Tensor, index: Tensor, mask: Tensor, noise: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """One checkerboard pass: decoded latents and symbols (zero elsewhere), bits and their proxy (B,)."""
     residual = y - mean
     would_be = residual.round().clamp(-255, 255)
     coded = mask & (index.detach() >= 1)
     symbols = round_through(residual).clamp(-255, 255) * coded
     decoded = (symbols + mean) * mask
-    bits, proxy = _coded_bits(residual, would_be, index, mask)
+    bits, proxy = _coded_bits(residual, would_be, index, mask, noise)
     return decoded, symbols.detach(), bits, proxy
+
+
+def code_frame(
+    model: TinyModel,
+    picture: Tensor,
+    motion: Tensor,
+    intra: Tensor,
+    reset: Tensor,
+    quality: Tensor,
+    reference: Tensor,
+    feature: Tensor,
+    memory: Tensor,
+    latent_noise: Tensor,
+    hyper_noise: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """One frame of B sequences: the next reference, feature and memory, its bits (B,) and their proxy."""
+    codec, device = model.codec, picture.device.type
+    opens = intra[:, None, None, None]
+    buffer = Buffer(torch.where(opens, 128.0, reference), feature)
+    memory = memory * (~opens)
+    context = codec.context(buffer, motion, intra, reset, quality)
+    y = codec.analyse(picture, context, intra, quality)
+    z = codec.hyper_analyse(y, context)
+    z_hat = round_through(z)
+    mean, hidden = codec.prior(z_hat, context)
+    even = _checkerboard(y)
+    with torch.autocast(device, enabled=False):
+        z_index = model.entropy.hyper_soft(intra, quality)[..., None, None].expand_as(z)
+        every = torch.ones_like(z, dtype=torch.bool)
+        z_bits, z_proxy = _coded_bits(z, z_hat, z_index.clamp(min=1), every, hyper_noise)
+        index0, trunk = model.entropy.first_pass(intra, quality, z_hat, motion, memory)
+        y0, symbols0, bits0, proxy0 = _code_pass(y, mean, index0, even, latent_noise)
+    mean1 = codec.second_mean(hidden, y0)
+    with torch.autocast(device, enabled=False):
+        index1 = model.entropy.second_pass(trunk, symbols0)
+        y1, symbols1, bits1, proxy1 = _code_pass(y, mean1, index1, ~even, latent_noise)
+        # An I-frame leaves no memory, nor does a chunk's start: the model learns to live with that.
+        memory = next_memory(memory, symbols0 + symbols1) * (~opens)
+    after, _ = codec.synthesise(y0 + y1, context, intra, quality)
+    return after.reference, after.feature, memory, z_bits + bits0 + bits1, z_proxy + proxy0 + proxy1
 
 
 def unroll(
@@ -83,46 +147,61 @@ def unroll(
     reset: Tensor,
     quality: Tensor,
     state: State,
+    noise: Noise,
+    *,
     autocast: bool,
+    cascade: bool = True,
+    checkpointing: bool = False,
+    code: Callable[..., tuple[Tensor, ...]] = code_frame,
 ) -> Unrolled:
-    """pictures: float levels (B, T, 3, h, w); motion (B, T, h/16, w/16, 2); flags (B, T); quality (B,)."""
-    codec = model.codec
-    buffer, memory = state.buffer, state.memory
+    """T frames of B sequences, coded in turn, then shown by the generator.
+
+    pictures: float levels (B, T, 3, h, w); motion (B, T, h/16, w/16, 2); flags (B, T); quality (B,).
+    ``cascade``: a frame's loss reaches the frames before it through feature buffer and diffusion buffer
+    (paper §3.4); otherwise each frame learns for itself. ``checkpointing``: a frame's activations are
+    computed again for its gradient. ``code``: ``code_frame``, or what it was compiled to.
+    """
+    reference, feature, memory = state.buffer.reference, state.buffer.feature, state.memory
     references, features, bits, proxies = [], [], [], []
-    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+    device = pictures.device.type
+    with torch.autocast(device, torch.bfloat16, enabled=autocast):
         for t in range(pictures.shape[1]):
-            x, first, fresh = pictures[:, t], intra[:, t], reset[:, t]
-            opens = first[:, None, None, None]
-            buffer = Buffer(torch.where(opens, 128.0, buffer.reference), buffer.feature)
-            memory = memory * (~opens)
-            context = codec.context(buffer, motion[:, t], first, fresh, quality)
-            y = codec.analyse(x, context, first, quality)
-            z = codec.hyper_analyse(y, context)
-            z_hat = round_through(z)
-            mean, hidden = codec.prior(z_hat, context)
-            even = _checkerboard(y)
-            with torch.autocast("cpu", enabled=False):
-                z_index = model.entropy.hyper_soft(first, quality)[..., None, None].expand_as(z)
-                every = torch.ones_like(z, dtype=torch.bool)
-                z_bits, z_proxy = _coded_bits(z, z_hat, z_index.clamp(min=1), every)
-                index0, trunk = model.entropy.first_pass(first, quality, z_hat, motion[:, t], memory)
-                y0, symbols0, bits0, proxy0 = _code_pass(y, mean, index0, even)
-            mean1 = codec.second_mean(hidden, y0)
-            with torch.autocast("cpu", enabled=False):
-                index1 = model.entropy.second_pass(trunk, symbols0)
-                y1, symbols1, bits1, proxy1 = _code_pass(y, mean1, index1, ~even)
-                # An I-frame leaves no memory, nor does a chunk's start: the model learns to live with that.
-                memory = next_memory(memory, symbols0 + symbols1) * (~opens)
-            buffer, _ = codec.synthesise(y0 + y1, context, first, quality)
-            references.append(buffer.reference)
-            features.append(buffer.feature)
-            bits.append(z_bits + bits0 + bits1)
-            proxies.append(z_proxy + proxy0 + proxy1)
-        reference, feature = torch.stack(references, 1), torch.stack(features, 1)
-        x0, levels = model.generator(feature, reference, intra, state.levels)
+            given = (
+                *(pictures[:, t], motion[:, t], intra[:, t], reset[:, t], quality),
+                *(reference, feature, memory, noise.latent[:, t], noise.hyper[:, t]),
+            )
+            if checkpointing:
+                coded = checkpoint(code, model, *given, use_reentrant=False, preserve_rng_state=False)
+            else:
+                coded = code(model, *given)
+            reference, feature, memory, frame_bits, frame_proxy = coded
+            references.append(reference)
+            features.append(feature)
+            bits.append(frame_bits)
+            proxies.append(frame_proxy)
+            if not cascade:
+                reference, feature = reference.detach(), feature.detach()
+        stacked = torch.stack(features, 1), torch.stack(references, 1)
+        x0, levels = _show(model, *stacked, intra, state.levels, cascade)
     kept = State(
-        Buffer(buffer.reference.detach(), buffer.feature.detach()),
+        Buffer(reference.detach(), feature.detach()),
         memory.detach(),
         (levels[0].detach(), levels[1].detach(), levels[2].detach()),
     )
-    return Unrolled(x0, reference, torch.stack(bits, 1), torch.stack(proxies, 1), feature, kept)
+    return Unrolled(x0, stacked[1], torch.stack(bits, 1), torch.stack(proxies, 1), stacked[0], kept)
+
+
+def _show(
+    model: TinyModel, feature: Tensor, reference: Tensor, intra: Tensor, levels: Levels, cascade: bool
+) -> tuple[Tensor, Levels]:
+    if cascade:
+        return model.generator(feature, reference, intra, levels)  # type: ignore[no-any-return]
+    pictures = []
+    for t in range(intra.shape[1]):
+        window = slice(t, t + 1)
+        x0, (at8, at16, at32) = model.generator(
+            feature[:, window], reference[:, window], intra[:, window], levels
+        )
+        levels = (at8.detach(), at16.detach(), at32.detach())
+        pictures.append(x0)
+    return torch.cat(pictures, 1), levels

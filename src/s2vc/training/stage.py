@@ -1,0 +1,360 @@
+"""One stage in progress: its batches, networks and optimisers, and what happens in a step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from s2vc.errors import InputError, S2vcError
+from s2vc.nn.tiny.codec import Buffer
+from s2vc.nn.tiny.generator import TinyGenerator
+from s2vc.nn.tiny.model import TinyModel
+from s2vc.training import losses as terms_of
+from s2vc.training.checkpoint import Checkpoint, Progress, optimiser_tensors, restore_optimiser
+from s2vc.training.footage import Library
+from s2vc.training.optim import Muon, split_parameters
+from s2vc.training.prior import denoising_loss, frozen_copy, noise_levels, prior_weights
+from s2vc.training.processes import Processes
+from s2vc.training.realism import (
+    CRITIC_RATE,
+    Discriminator,
+    Guard,
+    adversarial_loss,
+    discriminator_loss,
+    distribution_loss,
+    fake_score_loss,
+)
+from s2vc.training.recipe import PARTS, Recipe, Stage
+from s2vc.training.sampler import Batch, Sampler
+from s2vc.training.semantic import FeatureCache, Projection
+from s2vc.training.streams import Purpose, StepStreams
+from s2vc.training.unroll import Noise, State, Unrolled, code_frame, initial_state, noise_shapes, unroll
+
+# What Muon does not suit: the transform (near its start by design) and what is read as a number, not a map.
+NOT_FOR_MUON = ("transform", "log_step", "entropy.")
+SEEN_EVERY = 2  # of the sequences, one frame goes through the costly networks
+CARRIED = ("reference", "feature", "memory", "at8", "at16", "at32")
+GENERATOR, EVERYTHING = ["generator"], ["codec", "entropy", "generator"]
+
+
+@dataclass
+class Context:
+    """What all stages of a run share. ``auxiliary``: networks that are trained or used but not exported."""
+
+    recipe: Recipe
+    model: TinyModel
+    processes: Processes
+    library: Library
+    progress: Progress
+    features: FeatureCache | None = None
+    auxiliary: dict[str, nn.Module] = field(default_factory=dict)
+    code: Callable[..., tuple[Tensor, ...]] = code_frame
+
+
+@dataclass
+class Shown:
+    """What a step showed, for strips: levels (B, T, 3, h, w)."""
+
+    pictures: Tensor
+    reference: Tensor
+    x0: Tensor
+
+
+class StageRun:
+    """A stage that is being trained; ``step`` does one step and says what it saw."""
+
+    def __init__(self, context: Context, stage: Stage, number: int) -> None:
+        self.context, self.stage, self.number = context, stage, number
+        self.model, self.processes = context.model, context.processes
+        self.device = self.processes.device
+        count, rank = self.processes.count, self.processes.rank
+        if stage.batch % count:
+            raise InputError(
+                f"stage {stage.name}: batch {stage.batch} does not divide by {count} processes: change one"
+            )
+        mine = stage.batch // count
+        self.sampler = Sampler(
+            context.library,
+            slots=range(rank * mine, (rank + 1) * mine),
+            frames=stage.frames,
+            crop=stage.crop,
+            longest=stage.longest,
+            still_share=stage.still_share,
+            reset_period=self.model.config.reset_period,
+            seed=context.recipe.seed,
+            stage=number,
+            features=context.features if stage.losses.semantic else None,
+        )
+        self.state = initial_state(self.model, mine, stage.crop, stage.crop, self.device)
+        self.shown: Shown | None = None
+        self.guard = Guard(**context.progress.guard)
+        self._choose_parameters()
+        self._make_networks()
+        self._make_optimisers()
+
+    # -- what is trained --------------------------------------------------------------------------------
+
+    def _choose_parameters(self) -> None:
+        stage, parts = self.stage, PARTS["tiny"]
+        wanted = stage.train or (GENERATOR if stage.kind in ("prior", "realism") else EVERYTHING)
+        chosen = tuple(prefix for part in wanted for prefix in parts[part])
+        frozen = tuple(prefix for part in stage.freeze for prefix in parts[part])
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(name.startswith(chosen) and not name.startswith(frozen))
+
+    def _make_networks(self) -> None:
+        losses, auxiliary, device = self.stage.losses, self.context.auxiliary, self.device
+        self.perceptual = terms_of.make_perceptual(self.stage, device)
+        self.flow = terms_of.make_flow(device) if losses.motion else None
+        torch.manual_seed(self.context.recipe.seed)
+        if losses.semantic and "projection" not in auxiliary:
+            assert self.context.features is not None
+            projection = Projection(self.model.config.token, self.context.features.width)
+            auxiliary["projection"] = projection.to(device)
+        if losses.adversarial and "discriminator" not in auxiliary:
+            auxiliary["discriminator"] = Discriminator().to(device)
+        if losses.dmd:
+            if "prior" not in auxiliary:
+                raise InputError(
+                    f"stage {self.stage.name}: dmd needs a prior, and the run it started from has none: "
+                    "put a prior stage into its recipe"
+                )
+            if "fake" not in auxiliary:
+                weights = prior_weights(auxiliary["prior"])
+                fake = frozen_copy(self.model.config, weights, device)
+                auxiliary["fake"] = fake.requires_grad_(True)
+
+    def _make_optimisers(self) -> None:
+        stage = self.stage
+        named = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
+        if not named:
+            raise InputError(f"stage {stage.name} trains nothing: name parts to train, or freeze fewer")
+        matrices, rest = split_parameters(named, NOT_FOR_MUON) if stage.optimiser == "muon" else ([], named)
+        groups: dict[float, list[nn.Parameter]] = {0.1: [], 1.0: [], 5.0: []}
+        for name, parameter in rest:
+            groups[0.1 if "transform" in name else 5.0 if "log_step" in name else 1.0].append(parameter)
+        if stage.losses.semantic:
+            groups[1.0] += self.context.auxiliary["projection"].parameters()
+        rate = stage.learning_rate
+        self.optimisers: dict[str, torch.optim.Optimizer] = {}
+        if matrices:
+            fast = torch.bfloat16 if self.context.progress.autocast else torch.float32
+            self.optimisers["muon"] = Muon([p for _, p in matrices], stage.muon_learning_rate, fast)
+        self.optimisers["adam"] = torch.optim.AdamW(
+            [{"params": params, "lr": rate * factor} for factor, params in groups.items() if params],
+            betas=(0.9, 0.99),
+            weight_decay=stage.weight_decay,
+        )
+        self._rates = {name: [g["lr"] for g in o.param_groups] for name, o in self.optimisers.items()}
+        self.critics: dict[str, torch.optim.Optimizer] = {}
+        for name, used in (("discriminator", stage.losses.adversarial), ("fake", stage.losses.dmd)):
+            if used:
+                parameters = self.context.auxiliary[name].parameters()
+                self.critics[name] = torch.optim.AdamW(parameters, lr=CRITIC_RATE, betas=(0.5, 0.99))
+
+    def _set_rates(self, share: float) -> None:
+        stage = self.stage
+        cosine = stage.final_share + (1 - stage.final_share) * 0.5 * (1 + math.cos(math.pi * min(share, 1)))
+        factor = cosine * min(1.0, (self.context.progress.stage_steps + 1) / max(1, stage.warmup_steps))
+        for name, optimiser in self.optimisers.items():
+            for group, rate in zip(optimiser.param_groups, self._rates[name], strict=True):
+                group["lr"] = rate * factor
+
+    # -- checkpoints ------------------------------------------------------------------------------------
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What of a stage belongs into a checkpoint; all processes must ask."""
+        state = self.state
+        parts = (state.buffer.reference, state.buffer.feature, state.memory, *state.levels)
+        tensors = {f"carried.{k}": self.processes.gathered(v) for k, v in zip(CARRIED, parts, strict=True)}
+        tensors["sampler"] = self.processes.gathered(torch.from_numpy(self.sampler.state()).to(self.device))
+        return {k: v.cpu() for k, v in tensors.items()} | optimiser_tensors(self.optimisers | self.critics)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on where the checkpoint was written."""
+        tensors = checkpoint.tensors
+        if "sampler" not in tensors:
+            return  # written between two stages
+        stage, batch, crop = self.stage, len(tensors["sampler"]), tensors["carried.reference"].shape[-1]
+        if (batch, crop) != (stage.batch, stage.crop):
+            raise InputError(
+                f"the checkpoint's stage {stage.name} had batch {batch} and crop {crop}: "
+                "give the recipe those, or begin anew with --start"
+            )
+        mine = stage.batch // self.processes.count
+        rows = slice(self.processes.rank * mine, (self.processes.rank + 1) * mine)
+        self.sampler.restore(tensors["sampler"][rows].cpu().numpy())
+        reference, feature, memory, *levels = (
+            tensors[f"carried.{name}"][rows].to(self.device).contiguous() for name in CARRIED
+        )
+        self.state = State(Buffer(reference, feature), memory, (levels[0], levels[1], levels[2]))
+        for name, optimiser in (self.optimisers | self.critics).items():
+            restore_optimiser(name, optimiser, checkpoint)
+
+    # -- steps ------------------------------------------------------------------------------------------
+
+    def step(self, share: float) -> dict[str, float]:
+        """One step at ``share`` of the stage; figures averaged over all processes."""
+        self._set_rates(share)
+        batch = self.sampler.next()
+        recipe, progress = self.context.recipe, self.context.progress
+        streams = StepStreams(recipe.seed, progress.steps, batch.slots, self.device)
+        pictures = torch.from_numpy(batch.pictures).to(self.device).float()
+        seen = None
+        if self.stage.kind == "prior":
+            terms = self._prior_terms(pictures[:, 0], streams)
+        else:
+            terms, seen = self._codec_terms(pictures, batch, streams)
+        figures = self._reduced(terms)
+        self._learn(terms, figures)
+        if self.critics and not self.guard.off:
+            self._teach_critics(seen, streams, figures)
+        if self.critics and self.guard.see(figures["psnr"], self.stage.psnr_floor):
+            figures["realism_off"] = 1.0
+        progress.guard = vars(self.guard).copy() if self.critics else {}
+        return figures
+
+    def _prior_terms(self, pictures: Tensor, streams: StepStreams) -> terms_of.Terms:
+        (uniform,) = streams.uniform(Purpose.SIGMA, ())
+        (noise,) = streams.normal(Purpose.NOISE, tuple(pictures.shape[1:]))
+        terms = terms_of.Terms({}, {})
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.context.progress.autocast):
+            sigma = noise_levels(self.stage, uniform)
+            terms.add("denoising", 1.0, denoising_loss(self.model.generator, pictures, sigma, noise))
+        return terms
+
+    def _codec_terms(
+        self, pictures: Tensor, batch: Batch, streams: StepStreams
+    ) -> tuple[terms_of.Terms, terms_of.Seen | None]:
+        stage, context, losses = self.stage, self.context, self.stage.losses
+        autocast = context.progress.autocast
+        uniform = streams.uniform(Purpose.ROUNDING, *noise_shapes(self.model, stage.frames, stage.crop))
+        quality = torch.from_numpy(batch.quality).to(self.device)
+        result = unroll(
+            self.model,
+            pictures,
+            torch.from_numpy(batch.motion).to(self.device),
+            torch.from_numpy(batch.intra).to(self.device),
+            torch.from_numpy(batch.reset).to(self.device),
+            quality,
+            self.state,
+            Noise(uniform[0] - 0.5, uniform[1] - 0.5),
+            autocast=autocast,
+            cascade=stage.kind != "inter",
+            checkpointing=stage.checkpointing,
+            code=context.code,
+        )
+        self.state = result.state
+        self.shown = Shown(pictures, result.reference.detach(), result.x0.detach())
+        terms = terms_of.codec_terms(stage, result, pictures, batch, quality, context.progress.stage_steps)
+        if losses.temporal:
+            terms_of.temporal_term(terms, stage, result, pictures, batch)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=autocast):
+            if losses.semantic:
+                projection = context.auxiliary["projection"]
+                terms_of.semantic_term(terms, stage, self.model, projection, result, batch)
+            if self.flow is not None:
+                terms_of.motion_term(terms, stage, self.flow, result, pictures, batch, streams)
+            seen = self._seen_terms(terms, result, pictures, batch, streams)
+        return terms, seen
+
+    def _seen_terms(
+        self, terms: terms_of.Terms, result: Unrolled, pictures: Tensor, batch: Batch, streams: StepStreams
+    ) -> terms_of.Seen | None:
+        if not self.perceptual and not self.critics:
+            return None
+        seen = terms_of.choose_seen(result.x0, pictures, batch, streams, self.stage.batch, SEEN_EVERY)
+        if seen is None:
+            return None
+        losses, auxiliary = self.stage.losses, self.context.auxiliary
+        if self.perceptual:
+            terms_of.perceptual_term(terms, self.stage, self.perceptual, seen, streams)
+        if self.guard.off:
+            return seen
+        if losses.adversarial:
+            discriminator = auxiliary["discriminator"].requires_grad_(False)
+            assert isinstance(discriminator, Discriminator)
+            value = adversarial_loss(discriminator, seen.shown)
+            terms.add("adversarial", losses.adversarial, value, seen.share)
+            discriminator.requires_grad_(True)
+        if losses.dmd:
+            real, fake = auxiliary["prior"], auxiliary["fake"]
+            assert isinstance(real, TinyGenerator) and isinstance(fake, TinyGenerator)
+            sigma, noise = self._diffusion(seen, streams, Purpose.SIGMA, Purpose.NOISE)
+            value = distribution_loss(real, fake, seen.shown, sigma, noise)
+            terms.add("dmd", losses.dmd, value, seen.share)
+        return seen
+
+    def _diffusion(
+        self, seen: terms_of.Seen, streams: StepStreams, level: Purpose, noise: Purpose
+    ) -> tuple[Tensor, Tensor]:
+        (uniform,) = streams.uniform(level, ())
+        (normal,) = streams.normal(noise, tuple(seen.shown.shape[1:]))
+        return noise_levels(self.stage, uniform[seen.rows]), normal[seen.rows]
+
+    def _reduced(self, terms: terms_of.Terms) -> dict[str, float]:
+        """Figures averaged over all processes; a loss that is not finite stops all of them."""
+        stage = self.stage
+        names = ["loss", "denoising"] if stage.kind == "prior" else ["loss", "rate", *stage.losses.used]
+        plain = [] if stage.kind == "prior" else ["psnr", "psnr_reference", "bpp_intra", "bpp_inter"]
+        terms.figures["loss"] = (torch.stack(list(terms.weighted.values())).sum().detach(), 1.0)
+        absent = (torch.zeros((), device=self.device), 0.0)
+        pairs = [terms.figures.get(name, absent) for name in (*names, *plain)]
+        sums = torch.stack([value.double() for value, _ in pairs])
+        counts = torch.tensor([count for _, count in pairs], dtype=torch.float64, device=self.device)
+        total = self.processes.total(torch.stack([sums, counts])).cpu()
+        bad = [name for name, value in zip(names, total[0], strict=False) if not math.isfinite(value)]
+        if bad:
+            where = f"stage {stage.name}, step {self.context.progress.steps}"
+            which = ", ".join(name for name in bad if name != "loss") or "loss"
+            raise S2vcError(
+                f"{where}: the loss is not finite in {which}: go on from the last checkpoint at a lower rate"
+            )
+        return {
+            name: value / count
+            for name, value, count in zip((*names, *plain), *total.tolist(), strict=True)
+            if count
+        }
+
+    def _learn(self, terms: terms_of.Terms, figures: dict[str, float]) -> None:
+        for optimiser in self.optimisers.values():
+            optimiser.zero_grad(set_to_none=True)
+        torch.stack(list(terms.weighted.values())).sum().backward()
+        learning = [p for o in self.optimisers.values() for g in o.param_groups for p in g["params"]]
+        self.processes.average_gradients(learning)
+        norm = float(torch.nn.utils.clip_grad_norm_(learning, self.stage.clip))
+        if not math.isfinite(norm):
+            raise S2vcError(
+                f"stage {self.stage.name}, step {self.context.progress.steps}: the gradient is not finite "
+                "though the loss is: go on from the last checkpoint at a lower rate"
+            )
+        for optimiser in self.optimisers.values():
+            optimiser.step()
+        figures["gradient"] = norm
+
+    def _teach_critics(
+        self, seen: terms_of.Seen | None, streams: StepStreams, figures: dict[str, float]
+    ) -> None:
+        for name, optimiser in self.critics.items():
+            network = self.context.auxiliary[name]
+            optimiser.zero_grad(set_to_none=True)
+            value = torch.zeros((), device=self.device)
+            if seen is not None:
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.context.progress.autocast):
+                    if isinstance(network, Discriminator):
+                        value = discriminator_loss(network, seen.shown, seen.real)
+                    else:
+                        assert isinstance(network, TinyGenerator)
+                        sigma, noise = self._diffusion(
+                            seen, streams, Purpose.CRITIC_SIGMA, Purpose.CRITIC_NOISE
+                        )
+                        value = fake_score_loss(network, seen.shown, sigma, noise)
+                (seen.share * value).backward()
+            self.processes.average_gradients(network.parameters())
+            torch.nn.utils.clip_grad_norm_(network.parameters(), self.stage.clip)
+            optimiser.step()
+            figures[name] = self.processes.mean(float(value.detach()) * (0.0 if seen is None else seen.share))

@@ -1,0 +1,61 @@
+"""Random numbers that depend on what they are for and on nothing else.
+
+Every draw of training comes from a stream keyed by the recipe's seed, a purpose, and numbers such as step and
+slot. So a run that was stopped goes on with the numbers it would have had, and the share of a batch that a
+process takes does not change them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Purpose(IntEnum):
+    SEQUENCE = 1  # keyed by slot and the sequence's number in it
+    ROUNDING = 2  # keyed by step and slot, as are the following
+    LOSS = 3
+    SIGMA = 4
+    NOISE = 5
+    CRITIC_SIGMA = 6
+    CRITIC_NOISE = 7
+
+
+def stream(seed: int, purpose: Purpose, *key: int) -> np.random.Generator:
+    """A Philox generator of its own for this seed, purpose and key."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, int(purpose), *key])))
+
+
+class StepStreams:
+    """The streams of one step, one a slot: what is drawn for a slot is the same in every process."""
+
+    def __init__(self, seed: int, step: int, slots: Sequence[int], device: torch.device) -> None:
+        self.seed, self.step, self.slots, self.device = seed, step, list(slots), device
+
+    def of(self, purpose: Purpose) -> list[np.random.Generator]:
+        """One generator for each slot."""
+        return [stream(self.seed, purpose, self.step, slot) for slot in self.slots]
+
+    def uniform(self, purpose: Purpose, *shapes: tuple[int, ...]) -> list[Tensor]:
+        """For each shape, float32 (slots, *shape) in [0, 1); one purpose is asked for once a step."""
+        drawn: list[list[np.ndarray]] = [[] for _ in shapes]
+        for generator in self.of(purpose):
+            for rows, shape in zip(drawn, shapes, strict=True):
+                rows.append(generator.random(shape, dtype=np.float32))
+        return [torch.from_numpy(np.stack(rows)).to(self.device) for rows in drawn]
+
+    def normal(self, purpose: Purpose, *shapes: tuple[int, ...]) -> list[Tensor]:
+        """As ``uniform``, of the standard normal distribution."""
+        drawn: list[list[np.ndarray]] = [[] for _ in shapes]
+        for generator in self.of(purpose):
+            for rows, shape in zip(drawn, shapes, strict=True):
+                rows.append(generator.standard_normal(shape, dtype=np.float32))
+        return [torch.from_numpy(np.stack(rows)).to(self.device) for rows in drawn]
+
+    def common(self, purpose: Purpose) -> np.random.Generator:
+        """One generator that all processes share at this step."""
+        return stream(self.seed, purpose, self.step)

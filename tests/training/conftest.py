@@ -1,0 +1,82 @@
+"""Small footage and a small model for the trainer's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+WIDTHS = {
+    "latent": 16,
+    "hyper": 4,
+    "width8": 12,
+    "width16": 12,
+    "prior16": 12,
+    "unet16": 12,
+    "unet32": 12,
+    "token": 12,
+    "renderer": 8,
+    "knots": 4,
+    "entropy_trunk": 12,
+    "entropy_first": 8,
+}
+
+
+def write_clip(path: Path, frames: list[np.ndarray]) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "bgr0"
+        for frame in frames:
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="bgr0")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+
+
+@pytest.fixture(scope="session")
+def footage(tmp_path_factory, scene) -> Path:
+    """A data folder: ``clips`` with two clips and a file that is none, ``vimeo`` with a picture sequence,
+    ``images`` with two photographs."""
+    root = tmp_path_factory.mktemp("footage")
+    (root / "clips").mkdir()
+    write_clip(root / "clips" / "a.mkv", scene(18, 96, 80))
+    write_clip(root / "clips" / "b.mkv", scene(14, 80, 112))
+    (root / "clips" / "broken.mp4").write_bytes(b"no video at all")
+    sequence = root / "vimeo" / "00001" / "0001"
+    sequence.mkdir(parents=True)
+    for number, picture in enumerate(scene(7, 80, 64), start=1):
+        cv2.imwrite(str(sequence / f"im{number}.png"), picture[..., ::-1])
+    (root / "images").mkdir()
+    for number, picture in enumerate(scene(2, 120, 100)):
+        cv2.imwrite(str(root / "images" / f"{number}.png"), picture[..., ::-1])
+    return root
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def write_recipe(tmp_path) -> Callable[..., Path]:
+    """``write_recipe(stages, **keys)``: a recipe of the small model over ``footage``, as a file."""
+
+    def write(*stages: dict[str, Any], **keys: Any) -> Path:
+        content = {
+            "model": WIDTHS,
+            "data": {"clips": ["clips"], "images": ["images"], "scales": [1.0], "steps": [1]},
+            "precision": "float32",
+            **keys,
+            "stages": [{"name": stage["kind"], "batch": 4, "crop": 64, **stage} for stage in stages],
+        }
+        path = tmp_path / "recipe.yaml"
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+        return path
+
+    return write

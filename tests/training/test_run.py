@@ -1,0 +1,198 @@
+"""Runs: they go on exactly, they are the same on two processes, and they stop at what is not finite."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from s2vc.errors import InputError, ModelError, S2vcError
+from s2vc.training import losses
+from s2vc.training.checkpoint import CHECKPOINT, read_checkpoint
+from s2vc.training.loop import train
+
+CASCADE = {"kind": "cascade", "steps": 6, "frames": 2, "longest": 8}
+
+
+class Stop(Exception):
+    pass
+
+
+def run(recipe: Path, out: Path, footage: Path, cache: Path, stop: int | None = None, **how) -> list[dict]:
+    """Train; the figures of every step. ``stop``: save a checkpoint there and leave, as a budget would."""
+    seen: list[dict] = []
+    train(
+        recipe,
+        out,
+        data=footage,
+        cache=cache,
+        watch=lambda progress, figures: seen.append({"step": progress.steps, **figures}),
+        budget_minutes=None if stop is None else 1e-9,
+        **how,
+    )
+    return seen
+
+
+@pytest.fixture
+def in_pieces(monkeypatch):
+    """A budget that ends after so many steps."""
+
+    def set_steps(count: int) -> None:
+        from s2vc.training import processes
+
+        left = [count]
+
+        def spent(self, flag):
+            left[0] -= 1
+            return left[0] < 0
+
+        monkeypatch.setattr(processes.Processes, "any", spent)
+
+    return set_steps
+
+
+def log_of(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def assert_same(a: Path, b: Path) -> None:
+    first, second = read_checkpoint(a), read_checkpoint(b)
+    assert first.tensors.keys() == second.tensors.keys()
+    different = [k for k, v in first.tensors.items() if not torch.equal(v, second.tensors[k])]
+    assert different == []
+
+
+STAGES = {
+    "cascade": [CASCADE],
+    "realism": [
+        {"kind": "prior", "steps": 2, "frames": 1},
+        {"kind": "inter", "steps": 1, "frames": 2},
+        {
+            "kind": "realism",
+            "steps": 5,
+            "frames": 2,
+            "longest": 8,
+            "losses": {"adversarial": 0.01, "dmd": 0.1, "temporal": 0.5},
+        },
+    ],
+}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_resumed_run_is_the_same_bit_for_bit(name, write_recipe, tmp_path, footage, cache, in_pieces):
+    recipe = write_recipe(*STAGES[name])
+    in_pieces(10**6)
+    whole = run(recipe, tmp_path / "whole", footage, cache)
+    in_pieces(len(whole) - 3)
+    first = run(recipe, tmp_path / "parts", footage, cache)
+    in_pieces(10**6)
+    rest = run(recipe, tmp_path / "parts", footage, cache, resume=True)
+    assert len(first) == len(whole) - 3
+    assert first + rest == whole
+    assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_the_loss_falls_and_the_log_says_what_was_skipped(write_recipe, tmp_path, footage, cache):
+    """A run from the trained weights sees the first run's batches again."""
+    before = run(write_recipe({**CASCADE, "steps": 30}), tmp_path / "run", footage, cache)
+    recipe = write_recipe({**CASCADE, "steps": 2}, start=str(tmp_path / "run"))
+    after = run(recipe, tmp_path / "after", footage, cache)
+    for first, second in zip(before, after, strict=False):
+        assert second["loss"] < first["loss"]
+    (started,) = (entry for entry in log_of(tmp_path / "run") if entry.get("event") == "start")
+    assert (started["clips"], started["skipped"]) == (2, 1)
+
+
+WORKER = """
+import json, sys
+from pathlib import Path
+from s2vc.training.loop import train
+recipe, out, data, cache = map(Path, sys.argv[1:])
+seen = []
+train(recipe, out, data=data, cache=cache, watch=lambda p, f: seen.append(f))
+(out / f"seen{__import__('os').environ['RANK']}.json").write_text(json.dumps(seen))
+"""
+
+
+def start(rank: int, count: int, port: int, *arguments: Path) -> subprocess.Popen[bytes]:
+    env = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(count),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    command = [sys.executable, "-W", "ignore", "-c", WORKER, *map(str, arguments)]
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def test_two_processes_train_as_one(write_recipe, tmp_path, footage, cache):
+    """The same global batch: the loss curves agree to 1e-4 over fifty steps."""
+    losses = {"l1": 1.0, "reference_l1": 0.5, "temporal": 0.3}
+    recipe = write_recipe(
+        {**CASCADE, "steps": 50, "losses": losses, "learning_rate": 1e-4, "muon_learning_rate": 1e-3}
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    curves = []
+    for count in (1, 2):
+        out = tmp_path / f"of{count}"
+        ran = [start(rank, count, port, recipe, out, footage, cache) for rank in range(count)]
+        for process in ran:
+            _, errors = process.communicate(timeout=300)
+            assert process.returncode == 0, errors.decode()
+        curves.append(json.loads((out / "seen0.json").read_text()))
+    one, two = ([step["loss"] for step in curve] for curve in curves)
+    assert len(one) == 50
+    np.testing.assert_allclose(one, two, rtol=1e-4)
+    assert one[0] != one[-1]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_term(
+    write_recipe, tmp_path, footage, cache, monkeypatch, in_pieces
+):
+    recipe, out = write_recipe({**CASCADE, "losses": {"temporal": 0.5}}), tmp_path / "run"
+    in_pieces(2)
+    run(recipe, out, footage, cache)
+    good = (out / CHECKPOINT).read_bytes()
+    in_pieces(10**6)
+    plain = losses.temporal_term
+
+    def poisoned(terms, stage, *rest):
+        plain(terms, stage, *rest)
+        terms.add("temporal", stage.losses.temporal, torch.tensor(float("nan")))
+
+    monkeypatch.setattr(losses, "temporal_term", poisoned)
+    with pytest.raises(S2vcError, match=r"stage cascade, step 2: the loss is not finite in temporal: "):
+        run(recipe, out, footage, cache, resume=True)
+    assert (out / CHECKPOINT).read_bytes() == good
+
+
+def test_what_does_not_fit_is_refused_by_name(write_recipe, tmp_path, footage, cache, in_pieces):
+    out = tmp_path / "run"
+    in_pieces(1)
+    run(write_recipe(CASCADE), out, footage, cache)
+    with pytest.raises(InputError, match="holds a run already"):
+        run(write_recipe(CASCADE), out, footage, cache)
+    with pytest.raises(InputError, match="stands in stage cascade"):
+        run(write_recipe({**CASCADE, "name": "other"}), out, footage, cache, resume=True)
+    with pytest.raises(InputError, match="had batch 4 and crop 64"):
+        run(write_recipe({**CASCADE, "batch": 2}), out, footage, cache, resume=True)
+    with pytest.raises(ModelError, match="of another geometry \\(latent 16 instead of 128"):
+        run(write_recipe(CASCADE, model={}), tmp_path / "new", footage, cache, start=str(out))
+
+
+def test_a_run_starts_from_a_model(write_recipe, tmp_path, footage, cache, mini):
+    recipe, out = write_recipe({**CASCADE, "steps": 1}, start=str(mini)), tmp_path / "run"
+    run(recipe, out, footage, cache)
+    assert read_checkpoint(out).progress.history[0]["model"] == "mini-1"
