@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from s2vc.errors import ModelError
 
@@ -81,7 +81,7 @@ class ModelFile:
 def write_model(
     path: Path, preset: str, model_id: str, config: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]
 ) -> None:
-    """Write a model file."""
+    """Write a model file; the same content gives the same bytes."""
     metadata = {
         "format": FORMAT,
         "version": str(VERSION),
@@ -89,7 +89,15 @@ def write_model(
         "id": model_id,
         "config": json.dumps(dict(config), sort_keys=True),
     }
-    save_file({name: np.ascontiguousarray(t) for name, t in tensors.items()}, path, metadata)
+    path.write_bytes(_canonical(save({name: np.ascontiguousarray(t) for name, t in tensors.items()}, metadata)))
+
+
+def _canonical(content: bytes) -> bytes:
+    """A safetensors file with its header's keys in order: the library writes the description's in any."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[8 + length :]
 
 
 def embedded_models() -> list[ModelFile]:
