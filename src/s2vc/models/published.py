@@ -146,7 +146,7 @@ class Tensor:
 
 def layout(config: BaseConfig) -> list[Tensor]:
     """Every tensor of one rate point: of the networks ``intra``, ``inter``, ``generator`` and ``vae``, and
-    of the adapters, ``adapters.intra.…`` and ``adapters.inter.…`` (``.down``, ``.up``), named by their layers.
+    of the adapters, ``adapters.intra.…`` and ``adapters.inter.…`` (``.down``, ``.up``), named by layer.
 
     Archives are named ``intra``, ``inter``, ``generator`` and ``vae``.
     """

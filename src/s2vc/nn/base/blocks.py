@@ -118,8 +118,8 @@ class ResBlock(nn.Module):
 class NormResBlock(nn.Module):
     """Group norm, SiLU, 3x3 without bias, twice; plus x.
 
-    Where the width changes, the 1x1 ``shortcut`` reads the branch and not the input, h + W·h: the published network
-    is so (ARCHITECTURE §3).
+    Where the width changes, the 1x1 ``shortcut`` reads the branch and not the input, h + W·h: published
+    networks are so (ARCHITECTURE §3).
     """
 
     def __init__(self, in_width: int, out_width: int | None = None) -> None:
