@@ -22,7 +22,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Fire(nn.Module):
-    """SqueezeNet's module: 1×1 to few channels, then 1×1 and 3×3 side by side; its last ReLU is the caller's."""
+    """SqueezeNet's module: 1×1 to few channels, then 1×1 beside 3×3; its last ReLU is the caller's."""
 
     def __init__(self, inputs: int, squeeze: int, outputs: int) -> None:
         super().__init__()
