@@ -21,6 +21,9 @@ class EncodeResult:
     seconds: float = 8.0
     bpp: float = 0.0123
     kbps: float = 24.6
+    video_bytes: int = 12_345
+    video_bpp: float = 0.0123
+    video_kbps: float = 24.6
     warnings: tuple[str, ...] = ()
     damaged: str | None = None
 

@@ -12,9 +12,18 @@ from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
+from s2vc.bitstream import Header, TrackPacket
 from s2vc.errors import DamagedError, InputError, OutputError
 from s2vc.models.files import DEFAULT
-from s2vc.video import Frame, open_output, open_video
+from s2vc.video import (
+    Extras,
+    Frame,
+    PacketQueue,
+    VideoWriter,
+    cut_chapters,
+    open_output,
+    open_video,
+)
 from s2vc.video.staging import StagedFile, cannot_write
 
 from .models import Model, set_threads
@@ -27,13 +36,19 @@ Seconds: TypeAlias = "str | float | Fraction | None"
 
 @dataclass(frozen=True)
 class EncodeResult:
-    """What was written. ``bpp``: bits a pixel of the source's size, container included."""
+    """What was written. ``bpp``: bits a pixel of the source's size, container included.
+
+    ``bytes``, ``bpp``, ``kbps`` are of the whole file, ``video_…`` of it without the other tracks.
+    """
 
     frames: int
     bytes: int
     seconds: float
     bpp: float
     kbps: float
+    video_bytes: int = 0
+    video_bpp: float = 0.0
+    video_kbps: float = 0.0
     warnings: tuple[str, ...] = ()
     damaged: str | None = None
 
@@ -84,6 +99,7 @@ def encode(
     model: str | Model = DEFAULT,
     quality: int = 32,
     keyint: int | str | None = None,
+    audio: str = "copy",
     device: str = "auto",
     start: Seconds = None,
     duration: Seconds = None,
@@ -101,10 +117,11 @@ def encode(
     8
 
     source, target: paths, or "-" for standard input (y4m) and output. quality: 0..63, higher is better.
-    keyint: an I-frame at least every so many frames, or "10s" (the default). start, duration, frames: what
-    part of it. scale: (width, height). recon: also write what a decoder will show, losslessly where its
-    format is (a folder of PNG, .mkv). progress: called with (frames, frames in all or None, bytes, seconds
-    of video).
+    keyint: an I-frame at least every so many frames, or "10s" (the default). audio: the sound is kept as it
+    is ("copy"), coded anew ("opus") or left out ("none"); subtitles, chapters, metadata and attachments are
+    kept. start, duration, frames: what part of it. scale: (width, height). recon: also write what a decoder
+    will show, losslessly where its format is (a folder of PNG, .mkv). progress: called with (frames, frames
+    in all or None, bytes, seconds of video).
 
     Raises InputError, OutputError, ModelError. A source that breaks off is no error: ``damaged`` says so.
     """
@@ -115,9 +132,11 @@ def encode(
     set_threads(threads)
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(
-            open_video(source, start=start, duration=duration, frames=frames, scale=scale)
+            open_video(source, start=start, duration=duration, frames=frames, scale=scale, sound=audio)
         )
         info = reader.info
+        pictures = iter(reader)
+        frame = next(pictures, None)  # what else there is in the part asked for is known then
         shown = None
         if recon is not None:
             lossless = Path(recon).suffix.lower() in (".mkv", ".mp4", ".mov")
@@ -131,28 +150,38 @@ def encode(
             device=device,
             info=info,
             reconstruct=None if shown is None else shown.write,
+            extras=reader.extras,
         )
         first = last = length = 0
-        for frame in reader:
+        while frame is not None:
+            for packet in reader.packets():
+                encoder.write_packet(packet)
             encoder.write(frame.rgb, frame.pts, frame.duration)
             first = frame.pts if encoder.frames == 1 else first
             last, length = frame.pts, frame.duration
             if progress is not None:
                 done = float((last - first + length) * info.time_base)
                 progress(encoder.frames, info.frame_count, encoder.bytes_written, done)
+            frame = next(pictures, None)
+        for packet in reader.packets():
+            encoder.write_packet(packet)
         if not encoder.frames:
             raise InputError(f"{source}: {reader.damaged or 'there is no frame in it'}: nothing was encoded")
         encoder.close()
         warnings = (*reader.warnings, *(shown.warnings if shown is not None else ()))
         damaged = reader.damaged
     seconds = float((last - first + length) * info.time_base)
-    bits = 8 * encoder.bytes_written
+    bits, video_bits = 8 * encoder.bytes_written, 8 * encoder.video_bytes
+    pixels = info.width * info.height * encoder.frames
     return EncodeResult(
         frames=encoder.frames,
         bytes=encoder.bytes_written,
         seconds=time.monotonic() - began,
-        bpp=bits / (info.width * info.height * encoder.frames),
+        bpp=bits / pixels,
         kbps=bits / 1000 / seconds if seconds > 0 else 0.0,
+        video_bytes=encoder.video_bytes,
+        video_bpp=video_bits / pixels,
+        video_kbps=video_bits / 1000 / seconds if seconds > 0 else 0.0,
         warnings=warnings,
         damaged=damaged,
     )
@@ -185,16 +214,18 @@ def decode(
     began = time.monotonic()
     set_threads(threads)
     count, damaged = 0, None
+    arrived: list[TrackPacket] = []
     with binary_input(source) as stream:
-        decoder = Decoder(stream, model=model, device=device)
+        decoder = Decoder(stream, model=model, device=device, packets=arrived.append)
         base = decoder.header.time_base
         first = _ticks(start, base)
         length = _ticks(duration, base)
         if first:
             decoder.seek(first)
         info = video_info(decoder.header)
-        with open_output(target, info, lossless=lossless, overwrite=overwrite) as writer:
-            origin = None
+        extras = Extras(decoder.header.tracks, decoder.header.chapters, decoder.header.metadata)
+        with open_output(target, info, lossless=lossless, overwrite=overwrite, extras=extras) as writer:
+            origin, queue = None, PacketQueue(())
             total = None if start or duration else decoder.frame_count
             total = frames if total is None else min(total, frames or total)
             try:
@@ -203,7 +234,12 @@ def decode(
                         continue
                     if length is not None and frame.time >= (first or 0) + length:
                         break
-                    origin = (frame.time if first else 0) if origin is None else origin
+                    if origin is None:
+                        origin = frame.time if first else 0
+                        queue = _part(decoder.header, writer, origin * base, length)
+                    queue.take(arrived)
+                    for packet in queue.pop((frame.time + max(1, frame.duration)) * base):
+                        writer.write_packet(packet)
                     if not writer.write(Frame(frame.picture, frame.time - origin, frame.duration)):
                         break
                     count += 1
@@ -211,6 +247,11 @@ def decode(
                         progress(count, total, decoder.bytes_read)
                     if count == frames:
                         break
+                if not frames and length is None and count:
+                    queue.take(arrived)
+                    for packet in queue.pop(None):
+                        writer.write_packet(packet)
+                damaged = decoder.damage_of_tracks(source)
             except DamagedError as error:
                 if not count:
                     raise
@@ -221,6 +262,14 @@ def decode(
                 )
         warnings = tuple(writer.warnings)
     return DecodeResult(count, time.monotonic() - began, warnings, damaged)
+
+
+def _part(header: Header, writer: VideoWriter, begin: Fraction, length: int | None) -> PacketQueue:
+    """The way of other tracks' packets into a part that begins at a second and lasts so many ticks."""
+    seconds = None if length is None else length * header.time_base
+    if begin or seconds is not None:
+        writer.chapters = cut_chapters(header.chapters, begin, seconds)
+    return PacketQueue(header.tracks, begin, trims=begin > 0, length=seconds)
 
 
 def _ticks(seconds: Seconds, time_base: Fraction) -> int | None:

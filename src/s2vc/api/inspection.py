@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from s2vc.bitstream import FORMAT_VERSION, Chunk, StreamReader
+from s2vc.bitstream import FORMAT_VERSION, Chunk, Header, StreamReader, TrackKind, TrackPacket
 from s2vc.bitstream import Colour as CodedColour
+from s2vc.bitstream.header import pack_header
 from s2vc.errors import DamagedError
 
-from .sources import PathLike, binary_input, name, rate
+from .sources import PathLike, binary_input, damage_of_tracks, name, rate
+
+
+@dataclass(frozen=True)
+class TrackInfo:
+    """A track beside the video; ``bytes`` of its packets, an attachment's of its contents."""
+
+    kind: str
+    codec: str
+    language: str
+    title: str
+    packets: int
+    bytes: int
+    kbps: float
 
 
 @dataclass(frozen=True)
 class FileInfo:
-    """What an .s2vc file says of itself. Times in seconds, sizes in bytes."""
+    """What an .s2vc file says of itself. Times in seconds, sizes in bytes.
+
+    ``bytes``, ``kbps``, ``bpp`` (bits a pixel) are of the whole file, ``video_…`` of it without other tracks.
+    """
 
     format_version: int
     model: str
@@ -27,6 +44,9 @@ class FileInfo:
     bytes: int
     kbps: float
     bpp: float
+    video_bytes: int
+    video_kbps: float
+    video_bpp: float
     quality: list[int]
     chunks: int
     intra_frames: int
@@ -35,7 +55,9 @@ class FileInfo:
     rotation: int
     colour: CodedColour
     reset_period: int
-    tracks: list[str]
+    tracks: list[TrackInfo]
+    chapters: list[str]
+    metadata: dict[str, str]
     damaged: str | None = None
 
 
@@ -57,6 +79,8 @@ class _Tally:
     qualities: set[int] = field(default_factory=set)
     first: int | None = None
     end: int = 0
+    packets: dict[int, int] = field(default_factory=dict)  # of each other track
+    bytes: dict[int, int] = field(default_factory=dict)
 
     def add(self, chunk: Chunk) -> None:
         self.frames += len(chunk.packets)
@@ -65,6 +89,34 @@ class _Tally:
         self.qualities.update(chunk.qualities)
         self.first = chunk.times[0] if self.first is None else self.first
         self.end = chunk.times[-1] + chunk.last_duration
+
+    def add_packet(self, packet: TrackPacket) -> None:
+        self.packets[packet.track] = self.packets.get(packet.track, 0) + 1
+        self.bytes[packet.track] = self.bytes.get(packet.track, 0) + len(packet.payload)
+
+    def tracks(self, header: Header, seconds: float) -> list[TrackInfo]:
+        found = []
+        for number, track in enumerate(header.tracks):
+            attached = len(track.extradata) if track.kind is TrackKind.ATTACHMENT else 0
+            size = self.bytes.get(number, 0) + attached
+            found.append(
+                TrackInfo(
+                    kind=track.kind.name.lower(),
+                    codec=track.codec,
+                    language=track.language,
+                    title=track.metadata.get("title", track.metadata.get("filename", "")),
+                    packets=self.packets.get(number, 0),
+                    bytes=size,
+                    kbps=8 * size / 1000 / seconds if seconds > 0 and not attached else 0.0,
+                )
+            )
+        return found
+
+
+def bytes_of_extras(header: Header, packets: int) -> int:
+    """Bytes of all but the video: ``packets``, of the groups of packets, and what the header says of them."""
+    bare = replace(header, tracks=(), chapters=(), metadata={})
+    return packets + len(pack_header(header)) - len(pack_header(bare))
 
 
 def info(source: PathLike) -> FileInfo:
@@ -80,15 +132,20 @@ def info(source: PathLike) -> FileInfo:
         tally, damaged = _Tally(), None
         try:
             for item in reader:
-                if isinstance(item, Chunk):
+                if isinstance(item, TrackPacket):
+                    tally.add_packet(item)
+                else:
                     tally.add(item)
                     if item.damaged:
                         damaged = f"{name(source)}: frame {item.first_frame} begins a damaged chunk"
+            damaged = damaged or damage_of_tracks(reader, source)
         except DamagedError as error:
             damaged = f"{name(source)}: {error}"
         header, size = reader.header, reader.position
     seconds = float((tally.end - (tally.first or 0)) * header.time_base)
     frames_a_second = rate(header)
+    of_video = size - bytes_of_extras(header, reader.track_bytes)
+    pixels = header.width * header.height * tally.frames
     return FileInfo(
         format_version=FORMAT_VERSION,
         model=header.model_id,
@@ -100,7 +157,10 @@ def info(source: PathLike) -> FileInfo:
         frame_rate=None if frames_a_second is None else float(frames_a_second),
         bytes=size,
         kbps=8 * size / 1000 / seconds if seconds > 0 else 0.0,
-        bpp=8 * size / (header.width * header.height * tally.frames) if tally.frames else 0.0,
+        bpp=8 * size / pixels if pixels else 0.0,
+        video_bytes=of_video,
+        video_kbps=8 * of_video / 1000 / seconds if seconds > 0 else 0.0,
+        video_bpp=8 * of_video / pixels if pixels else 0.0,
         quality=sorted(tally.qualities),
         chunks=tally.chunks,
         intra_frames=tally.intra,
@@ -109,7 +169,12 @@ def info(source: PathLike) -> FileInfo:
         rotation=header.rotation,
         colour=header.colour,
         reset_period=header.reset_period,
-        tracks=[f"{track.kind.name.lower()} {track.codec}" for track in header.tracks],
+        tracks=tally.tracks(header, seconds),
+        chapters=[
+            f"{float(chapter.start * chapter.time_base):.3f} {chapter.metadata.get('title', '')}".strip()
+            for chapter in header.chapters
+        ],
+        metadata=dict(header.metadata),
         damaged=damaged,
     )
 
@@ -140,6 +205,6 @@ def verify(source: PathLike, *, model: str | None = None) -> VerifyResult:
                     frames += len(read.symbols)
                     if read.damage is not None:
                         return VerifyResult(frames, f"{name(source)}: {read.damage}")
+            return VerifyResult(frames, damage_of_tracks(reader, source))
         except DamagedError as error:
             return VerifyResult(frames, f"{name(source)}: {error}")
-    return VerifyResult(frames)

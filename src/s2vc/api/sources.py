@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
-from s2vc.bitstream import Header
+from s2vc.bitstream import Header, StreamReader
 from s2vc.errors import DamagedError, FormatError, InputError
 
 PathLike: TypeAlias = "str | Path"
@@ -35,6 +35,15 @@ def binary_input(source: PathLike) -> Iterator[BinaryIO]:
 def name(source: PathLike) -> str:
     """What a source is called in messages."""
     return "standard input" if str(source) == "-" else str(source)
+
+
+def damage_of_tracks(reader: StreamReader, source: PathLike) -> str | None:
+    """One line on what was wrong with the other tracks so far; None where nothing was."""
+    damages = reader.track_damages
+    if not damages:
+        return None
+    places = f"in {len(damages)} places" if len(damages) > 1 else f"near frame {damages[0].frame}"
+    return f"{name(source)}: sound or subtitles are damaged {places}: every picture is there"
 
 
 def rate(header: Header) -> Fraction | None:

@@ -11,16 +11,18 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from s2vc.bitstream import Chunk, Header, StreamReader, StreamWriter
+from s2vc.bitstream import Chunk, Header, StreamReader, StreamWriter, TrackPacket
 from s2vc.bitstream import Colour as CodedColour
 from s2vc.codec.decoder import DecodedFrame, VideoDecoder
 from s2vc.codec.encoder import CodedChunk, VideoEncoder
 from s2vc.errors import InputError
 from s2vc.models.files import DEFAULT, find_model_of
-from s2vc.video import Colour, Frame, VideoInfo
+from s2vc.video import Colour, Extras, Frame, VideoInfo
+from s2vc.video.tracks import place_of
 
+from .inspection import bytes_of_extras
 from .models import Model, load, load_file
-from .sources import rate
+from .sources import PathLike, damage_of_tracks, rate
 
 SMALLEST_SIDE = 16
 DEFAULT_KEYINT = "10s"
@@ -34,7 +36,7 @@ def _keyint_frames(keyint: int | str | None, rate: Fraction | None) -> int:
     return max(1, round(seconds * (rate or 25)))
 
 
-def _header(model: Model, info: VideoInfo) -> Header:
+def _header(model: Model, info: VideoInfo, extras: Extras) -> Header:
     duration = Fraction(0)
     if info.average_rate:
         duration = 1 / (info.average_rate * info.time_base)
@@ -51,6 +53,9 @@ def _header(model: Model, info: VideoInfo) -> Header:
         ),
         rotation=info.rotation,
         reset_period=model.networks.reset_period,
+        tracks=extras.tracks,
+        metadata=extras.metadata,
+        chapters=extras.chapters,
     )
 
 
@@ -68,12 +73,29 @@ def video_info(header: Header) -> VideoInfo:
     )
 
 
+def split_due(
+    packets: list[TrackPacket], header: Header, until: int | None
+) -> tuple[list[TrackPacket], list[TrackPacket]]:
+    """(packets due before ``until``, a time in ticks of the header's time base, and the others)."""
+    if until is None:
+        return packets, []
+    end = until * header.time_base
+    due: list[TrackPacket] = []
+    later: list[TrackPacket] = []
+    for packet in packets:
+        place = place_of(packet)
+        early = place is None or place * header.tracks[packet.track].time_base < end
+        (due if early else later).append(packet)
+    return due, later
+
+
 class Encoder:
     """Writes an .s2vc stream frame by frame.
 
     ``target``: a binary file object (only ``write`` is needed). ``rate``: frames a second, for times that are
     not given. ``model``: a name or a loaded Model. ``reconstruct``: called with each Frame that a decoder
-    will show. Use it as a context manager or call ``close``.
+    will show. ``extras``: other tracks, chapters and metadata, for the header. Use it as a context manager or
+    call ``close``.
 
     >>> import io, numpy, s2vc
     >>> stream = io.BytesIO()
@@ -99,6 +121,7 @@ class Encoder:
         device: str = "auto",
         info: VideoInfo | None = None,
         reconstruct: Callable[[Frame], object] | None = None,
+        extras: Extras | None = None,
     ) -> None:
         if not 0 <= quality <= 63:
             raise ValueError(f"quality is 0 to 63, not {quality}")
@@ -120,7 +143,8 @@ class Encoder:
             reset_period=self.model.networks.reset_period,
             reconstruct=reconstruct is not None,
         )
-        self._stream = StreamWriter(target, _header(self.model, info))
+        self._stream = StreamWriter(target, _header(self.model, info, extras or Extras()))
+        self._held: list[TrackPacket] = []
         self._last: int | None = None
         self.frames = 0
 
@@ -129,18 +153,36 @@ class Encoder:
         """Bytes written so far: whole chunks."""
         return self._stream.bytes_written
 
+    @property
+    def video_bytes(self) -> int:
+        """Bytes written so far without the other tracks, chapters and metadata."""
+        return self.bytes_written - bytes_of_extras(self._stream.header, self._stream.track_bytes)
+
     def write(self, picture: NDArray[np.uint8], time: int | None = None, duration: int | None = None) -> None:
         """Add a picture, uint8 RGB (height, width, 3). ``time``, ``duration``: ticks of the time base (frame
         numbers unless ``info`` said otherwise)."""
         time = self.frames if time is None else time
         if self._last is not None and time <= self._last:
             raise ValueError(f"times must rise: {time} comes after {self._last}")
-        self._put(self._coder.push(picture, time, 1 if duration is None else duration))
+        self._put(self._coder.push(picture, time, 1 if duration is None else duration), time)
         self._last = time
         self.frames += 1
 
-    def _put(self, chunks: Iterator[CodedChunk]) -> None:
+    def write_packet(self, packet: TrackPacket) -> None:
+        """Add a packet of another track: any time before the next picture that is due with it or later."""
+        self._held.append(packet)
+
+    def _write_due(self, until: int | None) -> None:
+        """Write the other tracks' packets due before ``until``, in the pictures' ticks; None: all."""
+        due, self._held = split_due(self._held, self._stream.header, until)
+        for packet in due:
+            self._stream.write_track_packet(packet)
+
+    def _put(self, chunks: Iterator[CodedChunk], next_time: int | None = None) -> None:
         for coded in chunks:
+            chunk = coded.chunk
+            end = chunk.times[-1] + chunk.last_duration
+            self._write_due(end if next_time is None else max(end, next_time))
             self._stream.write_chunk(coded.chunk)
             if self._show is not None:
                 for picture, time in zip(coded.pictures, coded.chunk.times, strict=True):
@@ -149,6 +191,7 @@ class Encoder:
     def close(self) -> None:
         """Write what is left and the end mark. The file object stays open."""
         self._put(self._coder.flush())
+        self._write_due(None)
         self._stream.close()
 
     def __enter__(self) -> Encoder:
@@ -166,6 +209,7 @@ class Decoder:
 
     ``source``: a binary file object; a pipe will do, and its frames come as soon as their chunk is there.
     ``model``: a loaded Model or a name or path, where the file's own model is not in the package.
+    ``packets``: called with each packet of the other tracks, before the frames that are due with it.
 
     >>> import s2vc
     >>> with open("holiday.s2vc", "rb") as stream:
@@ -179,7 +223,14 @@ class Decoder:
     Raises FormatError or ModelError at once, DamagedError after the last sound frame.
     """
 
-    def __init__(self, source: BinaryIO, *, model: str | Model | None = None, device: str = "auto") -> None:
+    def __init__(
+        self,
+        source: BinaryIO,
+        *,
+        model: str | Model | None = None,
+        device: str = "auto",
+        packets: Callable[[TrackPacket], object] | None = None,
+    ) -> None:
         self._reader = StreamReader(source)
         self.header = self._reader.header
         wanted = (self.header.model_id, self.header.model_digest)
@@ -189,6 +240,8 @@ class Decoder:
         else:
             given = str(model.file.path) if isinstance(model, Model) else model
             self._model_file = find_model_of(*wanted, given)
+        self._take = packets
+        self._first_frame = 0
         self._frames = self._decode()
 
     @cached_property
@@ -207,6 +260,10 @@ class Decoder:
     def bytes_read(self) -> int:
         return self._reader.position
 
+    def damage_of_tracks(self, source: PathLike) -> str | None:
+        """One line on what was wrong with the other tracks, if anything; no frame is missing for it."""
+        return damage_of_tracks(self._reader, source)
+
     def seek(self, ticks: int) -> None:
         """Go to the last I-frame at or before a time (a pipe cannot: it is read through instead)."""
         if not self._reader.seekable:
@@ -214,13 +271,23 @@ class Decoder:
         places = [n for n, e in enumerate(self._reader.index()) if e.intra and e.time <= ticks]
         if places:
             self._frames.close()
-            self._reader.seek_chunk(places[-1])
+            self._first_frame = self._reader.index()[places[-1]].frame
+            # Sound that has begun stands before the chunk before.
+            early = self._take is not None and bool(self.header.tracks)
+            self._reader.seek_chunk(max(0, places[-1] - early))
             self._frames = self._decode()
 
     def _decode(self) -> Generator[DecodedFrame, None, None]:
         decoder = VideoDecoder(self.model.networks, self.header)
-        chunks = (item for item in self._reader if isinstance(item, Chunk))
-        yield from decoder.decode(chunks, live=not self._reader.seekable)
+        yield from decoder.decode(self._chunks(), live=not self._reader.seekable)
+
+    def _chunks(self) -> Iterator[Chunk]:
+        for item in self._reader:
+            if isinstance(item, TrackPacket):
+                if self._take is not None:
+                    self._take(item)
+            elif item.first_frame >= self._first_frame:
+                yield item
 
     def __iter__(self) -> Decoder:
         return self

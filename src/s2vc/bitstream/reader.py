@@ -37,6 +37,9 @@ class StreamReader:
     on at the next item that can be found, ``damages`` tells what happened, and a chunk's ``first_frame`` how
     many frames are missing before it.
 
+    Damage in packets of another track costs no frame and raises nothing: ``track_damages`` tells where. They
+    are given flagged CORRUPT, unless bytes are missing.
+
     A low-delay packet comes at once, as a Chunk of one frame; only the first of its chunk ``opens``.
     """
 
@@ -45,6 +48,8 @@ class StreamReader:
         self.header = read_header(self._source.take_some)
         self.conceal = conceal
         self.damages: list[Damage] = []
+        self.track_damages: list[Damage] = []
+        self.track_bytes = 0  # of the groups of other tracks' packets
         self.frames: int | None = None  # in the whole file, known once its end was read
         self._begin = self._source.position
         self._entries: list[IndexEntry] | None = None
@@ -154,6 +159,7 @@ class StreamReader:
             self._source.take(item.foreign_length(head))
         elif kind == item.TRACK:
             self._read_group(head)
+            self.track_bytes += self._source.position - start
         elif self._open is not None:
             raise Malformed("a low-delay chunk is not closed")
         elif kind == item.CHUNK:
@@ -220,10 +226,15 @@ class StreamReader:
         head = unpack_group(head_bytes, len(self.header.tracks))
         place = self._source.position
         body, problem = item.read_body(self._source, head.body_length)
-        if problem is None or self._source.at_end:  # of a cut group the front is as it was written
-            self._pending.extend(packets_from(head, body))
-        if problem:
+        if problem is not None and self._source.at_end:
+            self._pending.extend(packets_from(head, body))  # the front is as it was written
             self._damage(f"{problem} in track {head.track}", place)
+        elif problem is not None:
+            self.track_damages.append(Damage(place, self._next_frame, f"{problem} in track {head.track}"))
+            if len(body) == head.body_length:
+                self._pending.extend(packets_from(head, body, damaged=True))
+        else:
+            self._pending.extend(packets_from(head, body))
 
     def _read_end(self, head: bytes) -> None:
         self.frames, _ = unpack_end(head)

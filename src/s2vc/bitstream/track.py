@@ -163,8 +163,8 @@ def unpack_group(head: bytes, tracks: int) -> GroupHead:
     return GroupHead(track, flags, pts, dts, durations, lengths)
 
 
-def packets_from(head: GroupHead, body: bytes) -> list[TrackPacket]:
-    """The packets that end inside ``body``."""
+def packets_from(head: GroupHead, body: bytes, *, damaged: bool = False) -> list[TrackPacket]:
+    """The packets that end inside ``body``; ``damaged``: some of its bytes are wrong, nobody knows which."""
     packets: list[TrackPacket] = []
     start = 0
     for k, length in enumerate(head.lengths):
@@ -173,10 +173,15 @@ def packets_from(head: GroupHead, body: bytes) -> list[TrackPacket]:
         data = ByteReader(body[start : start + length])
         start += length
         side: list[tuple[str, bytes]] = []
-        if head.flags[k] & _SIDE_DATA:
-            for _ in range(data.varint(_MAX_SIDE_DATA, "the number of side data")):
-                name = data.string(limits.MAX_NAME, "the name of side data")
-                side.append((name, data.blob(limits.MAX_TRACK_PACKET, "side data")))
+        try:
+            if head.flags[k] & _SIDE_DATA:
+                for _ in range(data.varint(_MAX_SIDE_DATA, "the number of side data")):
+                    name = data.string(limits.MAX_NAME, "the name of side data")
+                    side.append((name, data.blob(limits.MAX_TRACK_PACKET, "side data")))
+        except Malformed:
+            if not damaged:
+                raise
+            continue
         packets.append(
             TrackPacket(
                 track=head.track,
@@ -184,7 +189,7 @@ def packets_from(head: GroupHead, body: bytes) -> list[TrackPacket]:
                 pts=head.pts[k],
                 dts=head.dts[k],
                 duration=head.durations[k],
-                flags=head.flags[k] & ~_SIDE_DATA,
+                flags=head.flags[k] & ~_SIDE_DATA | (CORRUPT if damaged else 0),
                 side_data=tuple(side),
             )
         )

@@ -45,6 +45,7 @@ class StreamWriter:
         self.low_delay = low_delay
         self.frames = 0
         self.bytes_written = 0
+        self.track_bytes = 0  # of them, in groups of other tracks' packets
         self._file = fileobj
         self._open: OpenChunk | None = None
         self._waiting: dict[int, list[TrackPacket]] = {}
@@ -152,7 +153,7 @@ class StreamWriter:
     def _write_waiting(self) -> None:
         for _, packets in sorted(self._waiting.items()):
             head, body = pack_group(packets)
-            self._write(pack_item(TRACK, head, body))
+            self.track_bytes += self._write(pack_item(TRACK, head, body))
         self._waiting.clear()
         self._waiting_bytes = 0
 

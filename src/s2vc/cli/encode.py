@@ -22,6 +22,9 @@ def encode(
         str | None,
         typer.Option(metavar="N|10s", help="An I-frame at least every N frames or seconds (default: 10s)."),
     ] = None,
+    audio: Annotated[
+        str, typer.Option(metavar="copy|opus|none", help="Keep the sound as it is, code it anew, or drop it.")
+    ] = "copy",
     device: options.Device = "auto",
     threads: options.Threads = None,
     start: options.Start = None,
@@ -44,6 +47,7 @@ def encode(
     options.check_extent(duration, frames)
     options.check_stdout_free(target, json)
     options.check_device(device)
+    options.check_choice(audio, ("copy", "opus", "none"), "--audio")
     interval = options.parse_keyint(keyint)
     size = options.parse_size(scale, "--scale")
     begin = options.parse_time(start, "--start")
@@ -58,6 +62,7 @@ def encode(
             model=model,
             quality=quality,
             keyint=interval,
+            audio=audio,
             device=device,
             start=begin,
             duration=length,
@@ -73,9 +78,12 @@ def encode(
     if json:
         output.print_json(result)
     if not quiet:
+        video = ""
+        if result.video_bytes < result.bytes:
+            video = f" (video {result.video_bpp:.4f} bpp, {result.video_kbps:.1f} kbit/s)"
         output.say(
             f"{target}: {result.frames} frames, {output.size_text(result.bytes)}, {result.bpp:.4f} bpp, "
-            f"{result.kbps:.1f} kbit/s, {result.frames / max(result.seconds, 1e-6):.1f} frames/s"
+            f"{result.kbps:.1f} kbit/s{video}, {result.frames / max(result.seconds, 1e-6):.1f} frames/s"
         )
     if verbose:
         output.say(f"model {model}, quality {quality}, device {device}, {result.seconds:.1f} s")

@@ -88,6 +88,13 @@ def check_device(text: str) -> str:
     return text
 
 
+def check_choice(text: str, choices: tuple[str, ...], option: str) -> str:
+    """One of a few words."""
+    if text not in choices:
+        raise _wrong(option, f"{text!r} is not one of {', '.join(choices)}")
+    return text
+
+
 def check_extent(duration: str | None, frames: int | None) -> None:
     """``--duration`` and ``--frames`` answer the same question."""
     if duration is not None and frames is not None:

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from s2vc.errors import InputError
 from s2vc.video.info import Frame, VideoInfo
 from s2vc.video.times import parse_size, parse_time
+from s2vc.video.tracks import Extras
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from s2vc.bitstream import Chapter, TrackPacket
 
 SMALLEST_SIDE = 16
 
@@ -28,6 +31,11 @@ class Trim:
     duration: Fraction | None = None
     frames: int | None = None
     scale: tuple[int, int] | None = None
+
+    @property
+    def ends(self) -> bool:
+        """Whether the end may be left out."""
+        return self.duration is not None or self.frames is not None
 
     @classmethod
     def of(
@@ -83,11 +91,14 @@ class VideoReader:
             has ended; the frames that could be read were delivered.
         origin: the source's time, in seconds, that became time 0 here (other tracks must be shifted
             alike). Known from the first frame on.
+        extras: the source's other tracks, chapters and metadata. Times of chapters are on the frames' clock.
+            Known from the first frame on.
     """
 
     info: VideoInfo
     damaged: str | None
     origin: Fraction
+    extras: Extras
 
     def __init__(self, name: str, trim: Trim) -> None:
         self.name = name
@@ -95,6 +106,9 @@ class VideoReader:
         self.warnings: list[str] = []
         self.damaged = None
         self.origin = Fraction(0)
+        self.extras = Extras()
+        self._reached = Fraction(0)
+        self._ended = False
 
     def warn(self, message: str) -> None:
         """Note a warning, once."""
@@ -120,15 +134,31 @@ class VideoReader:
                 continue
             if end is not None and picture.pts >= end:
                 break
-            if count == 0 and first is not None:
-                shift = picture.pts
+            if count == 0:
+                shift = 0 if first is None else picture.pts
                 self.origin += shift * base
+                self._begin()
+            end_of_it = picture.pts - shift + max(1, picture.duration)
+            self._reached = self.origin + end_of_it * base
             yield Frame(self._convert(picture), picture.pts - shift, picture.duration)
             count += 1
             if count == trim.frames:
                 break
+        self._ended = True
         if count == 0 and self.damaged is None:
             raise InputError(f"{self.name}: no frame lies in the part asked for: choose an earlier start")
+
+    def _begin(self) -> None:
+        """``origin`` is known: the first frame is about to be given."""
+
+    def packets(self) -> list[TrackPacket]:
+        """The other tracks' packets that are due before the end of the frame given last, each once.
+
+        After the last frame: all that are left, or of a part those that belong to it. Times are on the
+        frames' clock. Sound is read ahead for this, at most three seconds; a track that is further behind its
+        pictures in the source comes as late as it came.
+        """
+        return []
 
     def close(self) -> None:
         """Let go of the source."""
@@ -156,6 +186,7 @@ class VideoWriter:
     Attributes:
         warnings: one line each, for the user: what this output cannot keep.
         frames: frames written so far.
+        chapters: of the output, where it holds any; may be changed before the first frame.
         stopped: True once the reader of a pipe has gone away: nothing more is wanted, and that is no error.
     """
 
@@ -164,6 +195,7 @@ class VideoWriter:
         self.info = info
         self.warnings: list[str] = []
         self.frames = 0
+        self.chapters: tuple[Chapter, ...] = ()
         self.stopped = False
         self._keep_partial = False
         self._finished = False
@@ -189,6 +221,12 @@ class VideoWriter:
             self._write(frame)
             self.frames += not self.stopped
         return not self.stopped
+
+    def write_packet(self, packet: TrackPacket) -> None:
+        """Add a packet of another track, on the frames' clock; nothing where the output holds pictures only.
+
+        Give those of a frame's time before the frame.
+        """
 
     def _write(self, frame: Frame) -> None:
         raise NotImplementedError

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,13 +17,17 @@ import numpy as np
 from av.format import Flags
 from numpy.typing import NDArray
 
+from s2vc.bitstream import TrackPacket
 from s2vc.errors import InputError
 from s2vc.video import y4m
 from s2vc.video.base import SMALLEST_SIDE, Picture, Trim, VideoReader, reason
 from s2vc.video.colour import RgbConverter, colour_of
 from s2vc.video.cut import missing_bytes
 from s2vc.video.deinterlace import Deinterlacer
+from s2vc.video.demultiplexer import Demultiplexer
 from s2vc.video.info import ASPECT_TAG, Colour, VideoInfo
+from s2vc.video.sound import OpusTrack
+from s2vc.video.tracks import PacketQueue, Selection, cut_chapters, select
 
 _SECOND = Fraction(1)
 
@@ -50,16 +55,22 @@ class _Pipe:
 
 
 class FileReader(VideoReader):
-    """Frames of the main video track of a file or of a pipe (anything FFmpeg reads without seeking)."""
+    """Frames of the main video track of a file or of a pipe (anything FFmpeg reads without seeking).
 
-    def __init__(self, source: str | Path, trim: Trim) -> None:
+    ``sound``: "copy", "opus" or "none": what becomes of its sound; None: no other track is read.
+    """
+
+    def __init__(self, source: str | Path, trim: Trim, sound: str | None = None) -> None:
         self._path = None if str(source) == "-" else str(source)
+        self._sound = sound
         super().__init__("standard input" if self._path is None else self._path, trim)
         self._pipe: _Pipe | None = None
         self._opened: BinaryIO | None = None
         self._packet_size = 0
         self._lost = 0
         self._last_pts: int | None = None
+        self._demultiplexer: Demultiplexer | None = None
+        self._queue: PacketQueue | None = None
         try:
             self._container = self._open()
         except OSError as error:
@@ -117,6 +128,9 @@ class FileReader(VideoReader):
         self._step = max(1, round(1 / (rate * self._time_base))) if rate else 1
         self._zero = self._clock_zero()
         self.origin = self._zero * self._time_base
+        self._selection = Selection()
+        if self._sound is not None:
+            self._selection = select(self._container, self._stream, self._sound)
 
         self._frames = self._deinterlaced(self._decoded())
         first = next(self._frames, None)
@@ -200,7 +214,7 @@ class FileReader(VideoReader):
         return colour
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
-        packets = self._container.demux(self._stream)
+        packets = self._demultiplexer = self._new_demultiplexer()
         last_dts: int | None = None
         flushed = False
         while not flushed:
@@ -235,6 +249,42 @@ class FileReader(VideoReader):
                     return
                 else:
                     yield frame
+
+    def _new_demultiplexer(self) -> Demultiplexer:
+        chosen: Selection = self._selection
+        opus: dict[int, OpusTrack] = {}
+        if self._sound == "opus":
+            for index, number in chosen.numbers.items():
+                stream = self._container.streams[index]
+                if stream.type == "audio":
+                    opus[index] = OpusTrack(stream, number)
+        tracks = list(chosen.extras.tracks)
+        for coder in opus.values():
+            tracks[coder.number] = coder.describe(tracks[coder.number])
+        self.extras = replace(chosen.extras, tracks=tuple(tracks))
+        return Demultiplexer(self._container, self._stream, chosen.numbers, opus)
+
+    def _begin(self) -> None:
+        for message in self._selection.warnings:
+            self.warn(message)
+        cuts = bool(self.trim.start)
+        self._queue = PacketQueue(self.extras.tracks, self.origin, trims=cuts, length=self.trim.duration)
+        length = self.trim.duration
+        chapters = self.extras.chapters
+        if self.origin or length is not None:
+            chapters = cut_chapters(chapters, self.origin, length)
+        self.extras = replace(self.extras, chapters=chapters)
+
+    def packets(self) -> list[TrackPacket]:
+        if self._demultiplexer is None or self._queue is None:
+            return []
+        all_of_it = self._ended and not self.trim.ends
+        if all_of_it:
+            self._demultiplexer.finish()
+        elif not self._ended:
+            self._demultiplexer.read_to(self._reached)
+        self._queue.take(self._demultiplexer.others)
+        return self._queue.pop(None if all_of_it else self._reached, ends=self._ended)
 
     def _lose(self) -> None:
         # What comes before the first whole picture of a stream that was cut out of a broadcast is no damage.

@@ -14,6 +14,8 @@ UNSPECIFIED = 2  # H.273's number for "not said", in all three tables
 
 ASPECT_TAG = "SAMPLE_ASPECT_RATIO"  # of a Matroska video track of ours that has no other place for it
 
+FINEST_CLOCK = 1_000_000  # ticks a second of an MP4's track
+
 MATRIX_RGB = 0
 MATRIX_BT709 = 1
 MATRIX_BT601 = 6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,11 +12,14 @@ import av.filter
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from s2vc.bitstream import TrackPacket
 from s2vc.errors import OutputError
 from s2vc.video.base import VideoWriter
 from s2vc.video.colour import halve_chroma, output_colour, planes_frame, rgb_to_yuv444
-from s2vc.video.info import ASPECT_TAG, MATRIX_RGB, Colour, Frame, VideoInfo
+from s2vc.video.info import ASPECT_TAG, FINEST_CLOCK, MATRIX_RGB, Colour, Frame, VideoInfo
+from s2vc.video.muxtracks import TrackMuxer
 from s2vc.video.staging import StagedFile, cannot_write
+from s2vc.video.tracks import Extras
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 
@@ -23,8 +27,6 @@ FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 # quarters of the bytes, and takes four times as long. Without B-frames, frames are stored in order: MP4 then
 # holds every duration exactly.
 _H264 = {"crf": "8", "preset": "superfast", "bf": "0"}
-
-_FINEST_CLOCK = 1_000_000
 
 
 class _Coding(NamedTuple):
@@ -64,10 +66,18 @@ class _AspectSetter:
 class MuxWriter(VideoWriter):
     """H.264, near-lossless; with ``lossless`` exact RGB: FFV1 in Matroska, lossless H.264 in the others.
 
-    Keeps size, times, rotation, sample aspect ratio, primaries, transfer, matrix and range.
+    Keeps size, times, rotation, sample aspect ratio, primaries, transfer, matrix and range; of ``extras``
+    what the container has a place for.
     """
 
-    def __init__(self, target: str | Path, info: VideoInfo, lossless: bool, overwrite: bool) -> None:
+    def __init__(
+        self,
+        target: str | Path,
+        info: VideoInfo,
+        lossless: bool,
+        overwrite: bool,
+        extras: Extras | None = None,
+    ) -> None:
         super().__init__(str(target), info)
         container = FORMATS[Path(target).suffix.lower()]
         self._coding = _coding(container, info, lossless)
@@ -75,8 +85,8 @@ class MuxWriter(VideoWriter):
         self._time_base = info.time_base
         if container == "matroska":
             self._time_base = Fraction(1, 1000)  # the muxer has no other clock
-        elif self._time_base.denominator > _FINEST_CLOCK:
-            self._time_base = Fraction(1, _FINEST_CLOCK)
+        elif self._time_base.denominator > FINEST_CLOCK:
+            self._time_base = Fraction(1, FINEST_CLOCK)
         self._last_source_pts: int | None = None
         self._last_pts = -1
         self._shift: int | None = None
@@ -89,6 +99,9 @@ class MuxWriter(VideoWriter):
             options = {} if container == "matroska" else {"movie_timescale": str(self._track_clock())}
             self._container = av.open(self._staged, "w", format=container, container_options=options)
             self._stream = self._add_stream()
+            extras = extras or Extras()
+            self.chapters = extras.chapters
+            self._tracks = TrackMuxer(self._container, extras, self.warn)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             self._discard()
             raise self._failure(error) from None
@@ -161,6 +174,8 @@ class MuxWriter(VideoWriter):
             self._shift = min(0, self._ticks(frame.pts))
             if self._shift < 0:
                 self.warn("starts before time 0: shifted to start at 0")
+            shift = -self._shift * self._time_base
+            self._other(lambda: self._tracks.start(shift, self.chapters))
         if self._last_source_pts is not None and frame.pts <= self._last_source_pts:
             raise ValueError(f"frame times must increase: {frame.pts} comes after {self._last_source_pts}")
         self._last_source_pts = frame.pts
@@ -185,6 +200,18 @@ class MuxWriter(VideoWriter):
             raise self._failure(error) from None
         if self._staged.error is not None:
             raise cannot_write(self.name, self._staged.error)
+
+    def write_packet(self, packet: TrackPacket) -> None:
+        self._other(lambda: self._tracks.write(packet))
+
+    def _other(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            if self._staged.error is not None:
+                raise self._failure(error) from None
+            # A packet that FFmpeg refuses is no reason to lose the film.
+            self.warn("has no place for some packets of sound or subtitles: left out")
 
     def _finish(self) -> None:
         if self.frames == 0:

@@ -9,6 +9,7 @@ from pathlib import Path
 from s2vc.errors import InputError, OutputError
 from s2vc.video.base import Trim, VideoReader, VideoWriter
 from s2vc.video.info import VideoInfo
+from s2vc.video.tracks import Extras
 
 
 def open_video(
@@ -19,6 +20,7 @@ def open_video(
     frames: int | None = None,
     scale: str | tuple[int, int] | None = None,
     rate: Fraction | int | None = None,
+    sound: str | None = None,
 ) -> VideoReader:
     """Open a video to read its frames as 8-bit RGB.
 
@@ -32,6 +34,8 @@ def open_video(
         scale: ``"WxH"`` or (width, height), as shown: area average downwards, Lanczos upwards. The display's
             shape is kept by the sample aspect ratio.
         rate: pictures a second, for folders and patterns; 25 if not given.
+        sound: None: pictures only. "copy", "opus" (coded anew) or "none": the reader gives the other tracks'
+            ``packets`` too, the sound among them as it is, as Opus, or not.
 
     Raises:
         InputError: the source cannot be used; while iterating too, when a later frame is not supported.
@@ -44,11 +48,16 @@ def open_video(
         if rate is not None and rate <= 0:
             raise InputError(f"{rate} pictures a second is no rate: give a positive one")
         return PicturesReader(source, trim, None if rate is None else Fraction(rate))
-    return FileReader(source, trim)
+    return FileReader(source, trim, sound)
 
 
 def open_output(
-    target: str | Path, info: VideoInfo, *, lossless: bool = False, overwrite: bool = False
+    target: str | Path,
+    info: VideoInfo,
+    *,
+    lossless: bool = False,
+    overwrite: bool = False,
+    extras: Extras | None = None,
 ) -> VideoWriter:
     """Open an output for frames of ``info``; its kind follows from its name.
 
@@ -60,22 +69,36 @@ def open_output(
         lossless: exact RGB in ``.mkv`` (FFV1), ``.mp4`` and ``.mov`` (lossless H.264). PNG is
             exact anyway, y4m never.
         overwrite: replace an existing output.
+        extras: other tracks, chapters and metadata; what the output cannot hold is warned about.
 
     Raises:
         OutputError: it exists, its folder does not, it cannot be written, or the format is not supported.
     """
     from s2vc.video.mux import FORMATS, MuxWriter
+
+    if Path(target).suffix.lower() in FORMATS and not _is_special(Path(target)):
+        return MuxWriter(target, info, lossless, overwrite, extras)
+    writer = _open_pictures(target, info, lossless, overwrite)
+    if extras is not None and extras.tracks:
+        writer.warn("holds pictures only: sound, subtitles and attachments are left out")
+    return writer
+
+
+def _is_special(path: Path) -> bool:
+    """A device or a named pipe."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def _open_pictures(target: str | Path, info: VideoInfo, lossless: bool, overwrite: bool) -> VideoWriter:
     from s2vc.video.pictures import PngWriter
     from s2vc.video.staging import picture_pattern
     from s2vc.video.y4m import Y4mWriter
 
     path, suffix = Path(target), Path(target).suffix.lower()
-    if str(target) == "-" or suffix == ".y4m" or (path.exists() and not path.is_file() and not path.is_dir()):
+    if str(target) == "-" or suffix == ".y4m" or _is_special(path):
         if lossless:
             raise OutputError(f"{target} would be y4m, which is not lossless: use .mkv or a folder of PNG")
         return Y4mWriter(target, info, overwrite)
-    if suffix in FORMATS:
-        return MuxWriter(target, info, lossless, overwrite)
     if suffix == ".png" and not path.is_dir():
         try:
             picture_pattern(path.name)
