@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from s2vc.bitstream import CHUNK_FRAMES, Chunk, Packet
-from s2vc.codec.packets import write_packet
+from s2vc.codec.known import KnownPackets, another_encoding
+from s2vc.codec.packets import read_packet, write_packet
 from s2vc.codec.protocol import FrameKind, FrameModel, Picture
+from s2vc.codec.scene_cuts import IntraPlacement
 from s2vc.codec.schedule import Schedule, padded_size, windows
 
 
@@ -23,6 +25,7 @@ class _Open:
     times: list[int] = field(default_factory=list)
     durations: list[int] = field(default_factory=list)
     features: list[Any] = field(default_factory=list)
+    opens: bool = True
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,10 @@ def pad(picture: Picture, multiple: int) -> Picture:
 class VideoEncoder:
     """Takes uint8 RGB pictures (H, W, 3) of one size, in order, and gives chunks as they fill up.
 
-    ``keyint``: an I-frame at least every so many frames. ``reconstruct``: also render what a decoder shows.
+    ``keyint``: an I-frame at least every so many frames. ``scene_cuts``: another where a scene begins, but
+    none nearer than ``min_keyint`` frames to the one before. ``low_delay``: every frame comes at once, as a
+    Chunk of one frame; only some of them ``opens`` a chunk. ``known``: packets of the first frames, coded by
+    a run that was stopped. ``reconstruct``: also render what a decoder shows (not of known packets).
     """
 
     def __init__(
@@ -56,10 +62,16 @@ class VideoEncoder:
         quality: int,
         keyint: int,
         reset_period: int,
+        min_keyint: int = 1,
+        scene_cuts: bool = False,
+        low_delay: bool = False,
+        known: KnownPackets | None = None,
         reconstruct: bool = False,
     ) -> None:
         self.model, self.width, self.height = model, width, height
-        self.quality, self.keyint, self.reconstruct = quality, keyint, reconstruct
+        self.quality, self.low_delay, self.reconstruct = quality, low_delay, reconstruct
+        self._is_intra = IntraPlacement(keyint, min_keyint, scene_cuts)
+        self._known = known
         self.schedule = Schedule(reset_period)
         self._size = padded_size(height, width, model.multiple)
         self._buffer = model.new_buffer(*self._size)
@@ -68,22 +80,44 @@ class VideoEncoder:
         self._chunk = _Open()
 
     def push(self, picture: Picture, time: int, duration: int = 0) -> Iterator[CodedChunk]:
-        """Code one frame; yields the chunk before it once this frame opens another."""
+        """Code one frame; yields the chunk before it once this frame opens another (``low_delay``: itself)."""
         if picture.shape != (self.height, self.width, 3) or picture.dtype != np.uint8:
             raise ValueError(
                 f"frames are uint8 ({self.height}, {self.width}, 3), not {picture.dtype} {picture.shape}"
             )
-        intra = self.schedule.since_intra < 0 or self.schedule.since_intra + 1 >= self.keyint
+        intra = self._is_intra(picture, self.schedule.since_intra + 1)
         kind = self.schedule.next(intra, self.quality)
         if self.schedule.opens_chunk:
             yield from self.flush()
             self._memory = self.model.symbols.new_memory(*self._size)
-        self._code(pad(picture, self.model.multiple), kind)
+        padded = pad(picture, self.model.multiple)
+        if not self._chunk.packets:
+            self._chunk.opens = self.schedule.opens_chunk
+        self._chunk.packets.append(self._use_known(padded, kind) if self._known else self._code(padded, kind))
         self._chunk.kinds.append(kind)
         self._chunk.times.append(time)
         self._chunk.durations.append(duration)
+        if self.low_delay:
+            yield from self.flush()
 
-    def _code(self, picture: Picture, kind: FrameKind) -> None:
+    def _use_known(self, picture: Picture, kind: FrameKind) -> Packet:
+        """The next known packet; the state behind it is a decoder's, where it is needed."""
+        assert self._known is not None
+        # The first frame shows a wrong source or setting at once.
+        anew = None if self._known.taken else self._code(picture, kind)
+        matters = self._known.matters
+        packet = self._known.take(kind, anew)
+        if matters and anew is None:
+            symbols = read_packet(self.model.symbols.parts(kind, self._memory), packet)
+            if symbols is None:
+                raise another_encoding()
+            coding = self.model.coding(self._buffer, kind)
+            for name, values in symbols.items():
+                coding.take(name, values)
+            self._buffer, _ = coding.finish()
+        return packet
+
+    def _code(self, picture: Picture, kind: FrameKind) -> Packet:
         analysis = self.model.analyse(picture, self._buffer, self._memory, kind)
 
         def source(part: Any) -> Any:
@@ -91,10 +125,11 @@ class VideoEncoder:
             analysis.take(part.name, symbols)
             return symbols
 
-        self._chunk.packets.append(write_packet(self.model.symbols.parts(kind, self._memory), source))
+        packet = write_packet(self.model.symbols.parts(kind, self._memory), source)
         self._buffer, features = analysis.finish()
         if self.reconstruct:
             self._chunk.features.append(features)
+        return packet
 
     def flush(self) -> Iterator[CodedChunk]:
         """Close the open chunk, if there is one."""
@@ -114,5 +149,6 @@ class VideoEncoder:
             qualities=[kind.quality for kind in done.kinds],
             packets=done.packets,
             last_duration=done.durations[-1],
+            opens=done.opens,
         )
         yield CodedChunk(chunk, pictures)
