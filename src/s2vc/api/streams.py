@@ -15,6 +15,7 @@ from s2vc.bitstream import Chunk, Header, StreamReader, StreamWriter, TrackPacke
 from s2vc.bitstream import Colour as CodedColour
 from s2vc.codec.decoder import DecodedFrame, VideoDecoder
 from s2vc.codec.encoder import CodedChunk, VideoEncoder
+from s2vc.codec.known import KnownPackets
 from s2vc.errors import InputError
 from s2vc.models.files import DEFAULT, find_model_of
 from s2vc.video import Colour, Extras, Frame, VideoInfo
@@ -25,14 +26,15 @@ from .models import Model, load, load_file
 from .sources import PathLike, damage_of_tracks, rate
 
 SMALLEST_SIDE = 16
-DEFAULT_KEYINT = "10s"
+LONGEST_KEYINT = "10s"  # where scene cuts decide
+SHORTEST_KEYINT = "0.5s"
 
 
-def _keyint_frames(keyint: int | str | None, rate: Fraction | None) -> int:
-    keyint = DEFAULT_KEYINT if keyint is None else keyint
-    if isinstance(keyint, int):
-        return max(1, keyint)
-    seconds = Fraction(keyint.removesuffix("s"))
+def _interval(interval: int | str, rate: Fraction | None) -> int:
+    """Frames, of a number of them or of seconds such as "10s"."""
+    if isinstance(interval, int):
+        return max(1, interval)
+    seconds = Fraction(interval.removesuffix("s"))
     return max(1, round(seconds * (rate or 25)))
 
 
@@ -93,9 +95,11 @@ class Encoder:
     """Writes an .s2vc stream frame by frame.
 
     ``target``: a binary file object (only ``write`` is needed). ``rate``: frames a second, for times that are
-    not given. ``model``: a name or a loaded Model. ``reconstruct``: called with each Frame that a decoder
-    will show. ``extras``: other tracks, chapters and metadata, for the header. Use it as a context manager or
-    call ``close``.
+    not given. ``model``: a name or a loaded Model. ``keyint``, ``min_keyint``: as for ``encode``.
+    ``low_delay``: each picture's packet is written and ``target`` flushed before ``write`` returns;
+    otherwise up to 32 wait for one another. ``known``: packets of the first frames, from a run that stopped.
+    ``reconstruct``: called with each Frame that a decoder will show. ``extras``: other tracks, chapters and
+    metadata, for the header. Use it as a context manager or call ``close``.
 
     >>> import io, numpy, s2vc
     >>> stream = io.BytesIO()
@@ -118,6 +122,9 @@ class Encoder:
         model: str | Model = DEFAULT,
         quality: int = 32,
         keyint: int | str | None = None,
+        min_keyint: int | str | None = None,
+        low_delay: bool = False,
+        known: KnownPackets | None = None,
         device: str = "auto",
         info: VideoInfo | None = None,
         reconstruct: Callable[[Frame], object] | None = None,
@@ -126,6 +133,7 @@ class Encoder:
         if not 0 <= quality <= 63:
             raise ValueError(f"quality is 0 to 63, not {quality}")
         rate = Fraction(rate)
+        cuts = keyint is None or keyint == "auto"
         info = info or VideoInfo(width, height, time_base=1 / rate, average_rate=rate)
         if min(info.width, info.height) < SMALLEST_SIDE:
             raise InputError(
@@ -139,11 +147,17 @@ class Encoder:
             info.width,
             info.height,
             quality=quality,
-            keyint=_keyint_frames(keyint, info.average_rate),
+            keyint=_interval(LONGEST_KEYINT if keyint is None or cuts else keyint, info.average_rate),
+            min_keyint=_interval(SHORTEST_KEYINT if min_keyint is None else min_keyint, info.average_rate),
+            scene_cuts=cuts,
+            low_delay=low_delay,
+            known=known,
             reset_period=self.model.networks.reset_period,
             reconstruct=reconstruct is not None,
         )
-        self._stream = StreamWriter(target, _header(self.model, info, extras or Extras()))
+        self._stream = StreamWriter(
+            target, _header(self.model, info, extras or Extras()), low_delay=low_delay
+        )
         self._held: list[TrackPacket] = []
         self._last: int | None = None
         self.frames = 0
@@ -183,7 +197,12 @@ class Encoder:
             chunk = coded.chunk
             end = chunk.times[-1] + chunk.last_duration
             self._write_due(end if next_time is None else max(end, next_time))
-            self._stream.write_chunk(coded.chunk)
+            if self._stream.low_delay:
+                self._stream.write_packet(
+                    chunk.packets[0], chunk.times[0], chunk.qualities[0], opens=chunk.opens, intra=chunk.intra
+                )
+            else:
+                self._stream.write_chunk(chunk)
             if self._show is not None:
                 for picture, time in zip(coded.pictures, coded.chunk.times, strict=True):
                     self._show(Frame(picture, time))

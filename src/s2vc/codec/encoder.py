@@ -80,7 +80,7 @@ class VideoEncoder:
         self._chunk = _Open()
 
     def push(self, picture: Picture, time: int, duration: int = 0) -> Iterator[CodedChunk]:
-        """Code one frame; yields the chunk before it once this frame opens another (``low_delay``: itself)."""
+        """Code one frame; yields the chunk before once this frame opens another (``low_delay``: its own)."""
         if picture.shape != (self.height, self.width, 3) or picture.dtype != np.uint8:
             raise ValueError(
                 f"frames are uint8 ({self.height}, {self.width}, 3), not {picture.dtype} {picture.shape}"
