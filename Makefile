@@ -12,7 +12,7 @@ BIN   := $(VENV)/bin
 STAMP := $(VENV)/.s2vc-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint types imports test test-all demo clean
+.PHONY: help setup lint types imports test test-all demo benchmarks-docs clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ test-all: lint ## Lint, then every test
 
 demo: setup ## Encode and decode real footage, print figures, write a strip (INPUT=my.mp4 for your own)
 	$(BIN)/python -m s2vc demo $(if $(INPUT),'$(INPUT)') --out '$(OUT)'
+
+benchmarks-docs: setup ## Write docs/benchmarks.md and README's table from benchmarks/results
+	$(BIN)/python benchmarks/make_docs.py
 
 clean: ## Remove .venv, caches and the demo's files
 	rm -rf $(VENV) $(OUT) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist build

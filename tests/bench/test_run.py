@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
+import multiprocessing
+import os
+import signal
 import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 pytest.importorskip("torch")
 pytest.importorskip("imageio_ffmpeg")
@@ -120,3 +128,175 @@ def test_jobs_of_a_clip_stand_together(clips: Path, tmp_path: Path) -> None:
     found = jobs(spec(clips, ("a.mkv", "b.mkv")), tmp_path)
     assert [job.clip.stem for job in found] == ["a", "a", "b", "b"]
     assert all(isinstance(job, Job) for job in found)
+
+
+def timeless(folder: Path) -> dict[str, dict[str, object]]:
+    """All files but what a clock said."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            content = json.loads(path.read_text())
+            for key in ("date", "measure_seconds", "workers"):
+                del content[key]
+            for step in ("encode", "decode"):
+                assert content[step].pop("seconds") > 0 and content[step].pop("peak_memory") > 1e6
+            found[str(path.relative_to(folder))] = content
+    return found
+
+
+def two_codecs(clips: Path, names: tuple[str, ...]) -> Spec:
+    x264 = {"kind": "x264", "preset": "ultrafast", "crf": (30, 40)}
+    return Spec.model_validate(
+        {**spec(clips, names).model_dump(), "codecs": [x264, spec(clips).codecs[0].model_dump()]}
+    )
+
+
+@pytest.fixture(scope="module")
+def three(clips: Path) -> tuple[str, ...]:
+    for name in ("b.mkv", "c.mkv"):
+        (clips / name).write_bytes((clips / "odd.mkv").read_bytes())
+    return ("odd.mkv", "b.mkv", "c.mkv")
+
+
+@pytest.fixture(scope="module")
+def whole(clips: Path, three: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert run(two_codecs(clips, three), folder).done == 12
+    return folder
+
+
+def test_results_are_the_same_whatever_the_number_of_workers(
+    clips: Path, three: tuple[str, ...], whole: Path, tmp_path: Path
+) -> None:
+    assert run(two_codecs(clips, three), tmp_path, workers=3).done == 12
+    assert timeless(tmp_path) == timeless(whole) and len(timeless(whole)) == 12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_a_run_that_ends_in_the_middle_is_taken_up_again(
+    clips: Path, three: tuple[str, ...], whole: Path, tmp_path: Path, end: signal.Signals
+) -> None:
+    path, out = tmp_path / "spec.yaml", tmp_path / "out"
+    path.write_text(yaml.safe_dump(json.loads(two_codecs(clips, three).model_dump_json())))
+    command = [sys.executable, "-m", "s2vc", "bench", "run", str(path), "--out", str(out)]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    assert running.stderr is not None
+    for line in running.stderr:
+        if "bpp" in line:  # the first result is there
+            running.send_signal(end)
+            break
+    running.stderr.read()
+    assert running.wait() == (130 if end == signal.SIGINT else -signal.SIGKILL)
+    running.stderr.close()
+    left = timeless_results(out)
+    assert 0 < len(left) < 12 and not any("error" in content for content in left)
+    outcome = run(two_codecs(clips, three), out)
+    assert outcome.kept == len(left) and outcome.done == 12 - len(left)
+    assert timeless(out) == timeless(whole)
+
+
+def timeless_results(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(p.read_text()) for p in folder.rglob("*.json") if ".files" not in p.parts]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_a_row_and_the_rest_goes_on(clips: Path, tmp_path: Path) -> None:
+    """One encoder's file and another point's result go to a disk that is full."""
+    coded, results = tmp_path / ".files" / "x265" / "odd", tmp_path / "x265" / "odd"
+    for folder in (coded, results):
+        folder.mkdir(parents=True)
+    (coded / "part-none-crf30.hevc").symlink_to("/dev/full")
+    (results / ".none-crf40.json.part").symlink_to("/dev/full")
+    outcome = run(spec(clips, crf=(30, 40, 50)), tmp_path)
+    assert outcome.done == 1 and [name for name, _ in outcome.failed] == [
+        "x265 odd none-crf30",
+        "x265 odd none-crf40",
+    ]
+    assert all("No space left on device" in reason for _, reason in outcome.failed)
+    assert (outcome.summary() or "").startswith("2 of 3 results failed, the first x265 odd none-crf30")
+    assert "No space" in json.loads((results / "none-crf40.json").read_text())["error"]
+
+
+def test_a_killed_encoder_is_a_row(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    suicidal = tmp_path / "ffmpeg"
+    suicidal.write_text(
+        '#!/bin/sh\ncase "$*" in\n*-version) echo ffmpeg version 1;;\n*-encoders) echo libx265;;\n'
+        "*) kill -9 $$;;\nesac\n"
+    )
+    suicidal.chmod(0o755)
+    monkeypatch.setenv("S2VC_FFMPEG", str(suicidal))
+    outcome = run(spec(clips, crf=(40,)), tmp_path / "out")
+    assert outcome.failed == [("x265 odd none-crf40", "killed by SIGKILL: no message")]
+
+
+def external(clips: Path, folder: Path, point: str, decoded: Path) -> dict[str, object]:
+    """A codec of one point whose decoded clip is ``decoded``."""
+    (folder / point).mkdir(parents=True)
+    (folder / point / "odd.mkv").symlink_to(decoded)
+    (folder / "sizes.csv").write_text(f"point,clip,bytes\n{point},odd,99\n")
+    return {"kind": "external", "name": "elsewhere", "folder": str(folder), "about": "by hand"}
+
+
+def test_a_killed_measuring_process_fails_its_rows_only(clips: Path, tmp_path: Path) -> None:
+    """It is killed while it waits for a pipe that nobody writes; the next one measures x265."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    both = Spec.model_validate(
+        {
+            **spec(clips, crf=(40,)).model_dump(),
+            "codecs": [
+                external(clips, tmp_path / "theirs", "p", pipe),
+                spec(clips, crf=(40,)).codecs[0].model_dump(),
+            ],
+        }
+    )
+
+    def kill() -> None:
+        while not (children := multiprocessing.active_children()):
+            time.sleep(0.02)
+        children[0].kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    outcome = run(both, tmp_path / "out")
+    killer.join()
+    ((name, reason),) = outcome.failed
+    assert name == "elsewhere odd p" and "the measuring process ended: killed by SIGKILL" in reason
+    assert outcome.done == 1
+
+
+def test_decoded_clips_and_published_numbers_stand_beside(clips: Path, tmp_path: Path) -> None:
+    figures = {"frame_pixel_num": 3300, "i_frame_num": 1, "p_frame_num": 2, "ave_all_frame_bpp": 0.5}
+    published = {"HEVC": {"odd.yuv": {"000": {**figures, "ave_all_frame_psnr": 30.0}}}}
+    (tmp_path / "dcvc.json").write_text(json.dumps(published))
+    vtm = {"kind": "published", "name": "vtm", "results": str(tmp_path / "dcvc.json"), "about": "VTM"}
+    theirs = external(clips, tmp_path / "theirs", "p", clips / "odd.mkv")
+    base = {**spec(clips).model_dump(), "frames": 4}
+    assert run(Spec.model_validate({**base, "codecs": [vtm, theirs]}), tmp_path / "out").done == 2
+    mine = json.loads((tmp_path / "out" / "elsewhere" / "odd" / "p.json").read_text())
+    assert mine["bpp"] == 8 * 99 / (66 * 50 * 4) and mine["metrics"]["psnr"]["mean"] == 100
+    assert mine["settings"]["about"] == "by hand" and "encode" not in mine
+    numbers = json.loads((tmp_path / "out" / "vtm" / "odd" / "000.json").read_text())
+    assert (numbers["bpp"], numbers["frames"], numbers["metrics"]["psnr"]["mean"]) == (0.5, 3, 30.0)
+    # the clip has four frames where only three were asked for: not the same footage
+    shorter = run(Spec.model_validate({**base, "frames": 3, "codecs": [theirs]}), tmp_path / "other")
+    assert "frame counts differ" in shorter.failed[0][1]
+
+
+def test_a_terminal_gets_a_table() -> None:
+    from rich.console import Console
+
+    from s2vc.bench.board import Board
+
+    board = Board({"x265": 3, "tiny": 1}, live=False)
+    board.kept("x265")
+    board.working("x265", "odd crf40: encode")
+    board.done("x265", "odd crf30", "0.1 bpp")
+    board.failed("tiny", "odd q00", "exit 1: no")
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(board._table())
+    shown = console.export_text()
+    for text in ("2 of 3", "odd crf40: encode", "odd crf30: 0.1 bpp", "failed: exit 1: no", "min left"):
+        assert text in shown

@@ -238,6 +238,11 @@ class _Run:
         self._write(job, {**_head(job), **request, **codec.result(job.clip, job.point)})
 
     def _write(self, job: Job, result: dict[str, Any]) -> None:
+        if not self.keep_files and isinstance(job.codec, CommandCodec):
+            # before the result is there: a kill in between leaves nothing that no run would take away
+            coded = job.coded(job.codec.suffix)
+            _record_path(coded).unlink(missing_ok=True)
+            coded.unlink(missing_ok=True)
         try:
             write_json(job.result, result)
         except OutputError as error:
@@ -248,10 +253,6 @@ class _Run:
         figures = "  ".join(f"{name} {values['mean']:.4f}" for name, values in result["metrics"].items())
         name = f"{job.clip.stem} {job.point.label}"
         self.board.done(job.codec.name, name, f"{result['bpp']:.5f} bpp  {figures}")
-        if not self.keep_files and isinstance(job.codec, CommandCodec):
-            coded = job.coded(job.codec.suffix)
-            coded.unlink(missing_ok=True)
-            _record_path(coded).unlink(missing_ok=True)
 
     def _fail(self, job: Job, error: S2vcError | OSError) -> None:
         if self._stopped.is_set():
