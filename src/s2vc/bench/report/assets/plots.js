@@ -16,10 +16,7 @@ async function loadPlotly() {
   document.head.append(script);
 }
 
-function metricTitle(metric) {
-  const direction = metric.higher === null ? "" : metric.higher ? " (higher is better)" : " (lower is better)";
-  return metric.label + (metric.trained.length ? " †" : "") + direction;
-}
+const metricTitle = (metric) => metric.label + (metric.trained.length ? " †" : "");
 
 function plotLayout(x, y) {
   const [front, line, back] = [cssColour("--front"), cssColour("--line"), cssColour("--back")];
@@ -31,7 +28,7 @@ function plotLayout(x, y) {
     margin: { l: 50, r: 12, t: 8, b: 40 },
     hovermode: "closest",
     hoverlabel: { align: "left", bgcolor: back, bordercolor: front, font: { color: front } },
-    legend: { orientation: "h", y: -0.22, yanchor: "top" },
+    legend: { orientation: "h", x: 0, y: 1, yanchor: "bottom" },
     showlegend: true,
     xaxis: { ...axis, ...x },
     yaxis: { ...axis, ...y },

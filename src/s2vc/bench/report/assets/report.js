@@ -35,7 +35,7 @@ class Report {
 
   fill() {
     const [metric, clip, anchor] = ["metric", "clip", "anchor"].map(byId);
-    this.metrics.forEach((one) => metric.append(make("option", { value: one.name }, one.label + (one.trained.length ? " †" : ""))));
+    this.metrics.forEach((one) => metric.append(make("option", { value: one.name }, metricTitle(one))));
     metric.value = this.metric.name;
     this.clips.forEach((one, number) => clip.append(make("option", { value: number }, one.name)));
     metric.addEventListener("change", () => {
@@ -122,12 +122,13 @@ class Report {
   }
 
   showMetric() {
-    const { trained, label } = this.metric;
+    const { trained, label, higher } = this.metric;
+    const direction = higher === null ? "" : `${higher ? "Higher" : "Lower"} is better. `;
     const marked = this.metrics.filter((metric) => metric.trained.length);
     const models = [...new Set(marked.flatMap((metric) => metric.trained))].join(", ");
-    byId("metric-note").textContent = trained.length
+    byId("metric-note").textContent = direction + (trained.length
       ? `† ${trained.join(", ")} was trained on ${label}: it flatters that model, and is no witness for it.`
-      : marked.length ? `† marks metrics that ${models} was trained on; ${label} is not one of them.` : "";
+      : marked.length ? `† marks metrics that ${models} was trained on; ${label} is not one of them.` : "");
     this.showComparison();
     this.showPoints();
     this.drawPlots();

@@ -49,7 +49,7 @@ function pointsTable(report, points, columns, chosen = () => false) {
       ...report.metrics.map((metric) => metricCell(point, metric)));
   });
   const titles = ["point", "bits a pixel", "bytes", ...columns.map(([title]) => title),
-    ...report.metrics.map((metric) => metric.label + (metric.trained.length ? " †" : ""))];
+    ...report.metrics.map(metricTitle)];
   return make("table", {}, head(...titles), make("tbody", {}, ...rows));
 }
 
