@@ -11,9 +11,10 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from s2vc.bitstream import Chunk, Header, StreamReader, StreamWriter, TrackPacket
+from s2vc.bitstream import Chunk, Damage, Header, StreamReader, StreamWriter, TrackPacket
 from s2vc.bitstream import Colour as CodedColour
-from s2vc.codec.decoder import DecodedFrame, VideoDecoder
+from s2vc.codec.conceal import ConcealingDecoder
+from s2vc.codec.decoder import DecodedFrame, VideoDecoder, chunks_of_part
 from s2vc.codec.encoder import CodedChunk, VideoEncoder
 from s2vc.codec.known import KnownPackets
 from s2vc.errors import InputError
@@ -229,6 +230,8 @@ class Decoder:
     ``source``: a binary file object; a pipe will do, and its frames come as soon as their chunk is there.
     ``model``: a loaded Model or a name or path, where the file's own model is not in the package.
     ``packets``: called with each packet of the other tracks, before the frames that are due with it.
+    ``conceal``: go on behind damage: in place of each lost frame comes the last good picture, marked
+    ``concealed``, until the next I-frame; ``concealed`` lists them, as (first, last) frame numbers.
 
     >>> import s2vc
     >>> with open("holiday.s2vc", "rb") as stream:
@@ -239,7 +242,7 @@ class Decoder:
     >>> (picture.shape, float(seconds))
     ((48, 64, 3), 0.44)
 
-    Raises FormatError or ModelError at once, DamagedError after the last sound frame.
+    Raises FormatError or ModelError at once, DamagedError after the last sound frame (not with ``conceal``).
     """
 
     def __init__(
@@ -249,8 +252,9 @@ class Decoder:
         model: str | Model | None = None,
         device: str = "auto",
         packets: Callable[[TrackPacket], object] | None = None,
+        conceal: bool = False,
     ) -> None:
-        self._reader = StreamReader(source)
+        self._reader = StreamReader(source, conceal=conceal)
         self.header = self._reader.header
         wanted = (self.header.model_id, self.header.model_digest)
         self._device = device
@@ -261,6 +265,9 @@ class Decoder:
             self._model_file = find_model_of(*wanted, given)
         self._take = packets
         self._first_frame = 0
+        self._end_frame: int | None = None
+        self._part: tuple[int, int | None] | None = None
+        self.concealed: list[tuple[int, int]] = []
         self._frames = self._decode()
 
     @cached_property
@@ -283,30 +290,69 @@ class Decoder:
         """One line on what was wrong with the other tracks, if anything; no frame is missing for it."""
         return damage_of_tracks(self._reader, source)
 
-    def seek(self, ticks: int) -> None:
-        """Go to the last I-frame at or before a time (a pipe cannot: it is read through instead)."""
-        if not self._reader.seekable:
-            return
-        places = [n for n, e in enumerate(self._reader.index()) if e.intra and e.time <= ticks]
-        if places:
-            self._frames.close()
-            self._first_frame = self._reader.index()[places[-1]].frame
-            # Sound that has begun stands before the chunk before.
-            early = self._take is not None and bool(self.header.tracks)
-            self._reader.seek_chunk(max(0, places[-1] - early))
-            self._frames = self._decode()
+    @property
+    def damages(self) -> list[Damage]:
+        """What was wrong on the way, with ``conceal``."""
+        return self._reader.damages
+
+    def seek(self, start: int, until: int | None = None) -> None:
+        """Give the frames from a time on, and none from ``until`` on; ticks, ``until`` None: to the end.
+
+        Of a file only the chunks are read that these pictures depend on, from the last I-frame before them; a
+        pipe is read through.
+        """
+        self._frames.close()
+        self._part = (start, until)
+        if self._reader.seekable:
+            index = self._reader.index()
+            places = [n for n, entry in enumerate(index) if entry.intra and entry.time <= start]
+            place = places[-1] if places else 0
+            self._first_frame = index[place].frame if places else 0
+            self._end_frame = next(
+                (entry.frame for entry in index if until is not None and entry.time >= until), None
+            )
+            if places:
+                # Sound that has begun stands before the chunk before.
+                early = self._take is not None and bool(self.header.tracks)
+                self._reader.seek_chunk(max(0, place - early))
+        self._frames = self._decode()
 
     def _decode(self) -> Generator[DecodedFrame, None, None]:
-        decoder = VideoDecoder(self.model.networks, self.header)
-        yield from decoder.decode(self._chunks(), live=not self._reader.seekable)
+        chunks, start, until = self._chunks(), None, None
+        if self._part is not None:
+            start, until = self._part
+            chunks = chunks_of_part(chunks, start, until)
+        if self._reader.conceal:
+            concealing = ConcealingDecoder(
+                self.model.networks,
+                self.header,
+                first_frame=self._first_frame,
+                start=start,
+                resync=self._reader.resync,
+                frames_in_all=lambda: self._reader.frames if self._end_frame is None else self._end_frame,
+            )
+            self.concealed = concealing.concealed
+            frames = concealing.decode(chunks)
+        else:
+            decoder = VideoDecoder(self.model.networks, self.header, start=start)
+            frames = decoder.decode(chunks, live=not self._reader.seekable)
+        for frame in frames:
+            if until is not None and frame.time >= until:
+                return
+            yield frame
 
     def _chunks(self) -> Iterator[Chunk]:
+        if self._end_frame is not None and self._end_frame <= self._first_frame:
+            return
         for item in self._reader:
             if isinstance(item, TrackPacket):
                 if self._take is not None:
                     self._take(item)
             elif item.first_frame >= self._first_frame:
                 yield item
+                end = item.first_frame + len(item.packets) + len(item.lost_times)
+                if self._end_frame is not None and end >= self._end_frame:
+                    return
 
     def __iter__(self) -> Decoder:
         return self

@@ -65,7 +65,7 @@ def _difference(luma: Luma, reference: Luma) -> NDArray[np.float32]:
     best = None
     for down in range(2 * _REACH + 1):
         for across in range(2 * _REACH + 1):
-            sums = _block_sums(cv2.absdiff(luma, padded[down : down + rows, across : across + columns]))
+            sums = _block_sums(np.abs(luma - padded[down : down + rows, across : across + columns]))
             best = sums if best is None else np.minimum(best, sums)
     assert best is not None
     return best

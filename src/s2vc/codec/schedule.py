@@ -6,6 +6,7 @@ from s2vc.bitstream import CHUNK_FRAMES
 from s2vc.codec.protocol import FrameKind
 
 WINDOW = 8  # frames that go through the generator at once; windows never cross a chunk's start
+LOOK_BACK = 3  # frames before a window that its pictures depend on (ARCHITECTURE §7)
 
 
 def is_reset(since_intra: int, period: int) -> bool:
