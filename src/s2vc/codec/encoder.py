@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from s2vc.bitstream import CHUNK_FRAMES, Chunk, Packet
 from s2vc.codec.known import KnownPackets, another_encoding
 from s2vc.codec.packets import read_packet, write_packet
 from s2vc.codec.protocol import FrameKind, FrameModel, Picture
+from s2vc.codec.rate_control import QualityControl
 from s2vc.codec.scene_cuts import IntraPlacement
 from s2vc.codec.schedule import Schedule, padded_size, windows
 
@@ -50,7 +52,8 @@ class VideoEncoder:
     ``keyint``: an I-frame at least every so many frames. ``scene_cuts``: another where a scene begins, but
     none nearer than ``min_keyint`` frames to the one before. ``low_delay``: every frame comes at once, as a
     Chunk of one frame; only some of them ``opens`` a chunk. ``known``: packets of the first frames, coded by
-    a run that was stopped. ``reconstruct``: also render what a decoder shows (not of known packets).
+    a run that was stopped. ``control``: chooses each frame's quality; without it all have ``quality``.
+    ``reconstruct``: also render what a decoder shows (not of known packets).
     """
 
     def __init__(
@@ -66,12 +69,13 @@ class VideoEncoder:
         scene_cuts: bool = False,
         low_delay: bool = False,
         known: KnownPackets | None = None,
+        control: QualityControl | None = None,
         reconstruct: bool = False,
     ) -> None:
         self.model, self.width, self.height = model, width, height
         self.quality, self.low_delay, self.reconstruct = quality, low_delay, reconstruct
         self._is_intra = IntraPlacement(keyint, min_keyint, scene_cuts)
-        self._known = known
+        self._known, self._control = known, control
         self.schedule = Schedule(reset_period)
         self._size = padded_size(height, width, model.multiple)
         self._buffer = model.new_buffer(*self._size)
@@ -86,14 +90,25 @@ class VideoEncoder:
                 f"frames are uint8 ({self.height}, {self.width}, 3), not {picture.dtype} {picture.shape}"
             )
         intra = self._is_intra(picture, self.schedule.since_intra + 1)
-        kind = self.schedule.next(intra, self.quality)
+        quality = self.quality if self._control is None else self._control.choose(intra, time)
+        if self._known and self._control is not None:
+            quality = self._known.quality
+        kind = self.schedule.next(intra, quality)
         if self.schedule.opens_chunk:
             yield from self.flush()
             self._memory = self.model.symbols.new_memory(*self._size)
         padded = pad(picture, self.model.multiple)
         if not self._chunk.packets:
             self._chunk.opens = self.schedule.opens_chunk
-        self._chunk.packets.append(self._use_known(padded, kind) if self._known else self._code(padded, kind))
+        if self._known:
+            packet = self._use_known(padded, kind)
+            if self._control is not None:
+                self._control.known(quality, 8 * len(packet.payload))
+        elif self._control is None:
+            packet = self._code(padded, kind)
+        else:
+            packet, kind = self._code_controlled(padded, kind, self._control)
+        self._chunk.packets.append(packet)
         self._chunk.kinds.append(kind)
         self._chunk.times.append(time)
         self._chunk.durations.append(duration)
@@ -116,6 +131,21 @@ class VideoEncoder:
                 coding.take(name, values)
             self._buffer, _ = coding.finish()
         return packet
+
+    def _code_controlled(
+        self, picture: Picture, kind: FrameKind, control: QualityControl
+    ) -> tuple[Packet, FrameKind]:
+        """Code a frame, again from the same state where the control wants another quality."""
+        buffer, memory, features = self._buffer, self._memory, len(self._chunk.features)
+        while True:
+            self._memory = deepcopy(memory)  # which coding changes
+            packet = self._code(picture, kind)
+            quality = control.coded(8 * len(packet.payload))
+            if quality is None:
+                return packet, kind
+            kind = replace(kind, quality=quality)
+            self._buffer = buffer
+            del self._chunk.features[features:]
 
     def _code(self, picture: Picture, kind: FrameKind) -> Packet:
         analysis = self.model.analyse(picture, self._buffer, self._memory, kind)

@@ -31,6 +31,11 @@ class KnownPackets:
         return self._next
 
     @property
+    def quality(self) -> int:
+        """Of the next packet."""
+        return self._packets[self._next][1]
+
+    @property
     def matters(self) -> bool:
         """Whether what comes behind the known packets depends on the next one: no I-frame stands between."""
         return self._next >= self._last_intra

@@ -1,0 +1,205 @@
+"""Rate control: frames' bits in, qualities out (docs/rate-control.md). Numbers only, no torch."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from s2vc.codec.bits_model import FRAMING_BITS, QUALITIES, Bits, quality_at
+from s2vc.codec.rate_plans import CodedFrame, Plan
+
+LARGEST_STEP = 2  # quality moves by so much from one P-frame to the next
+LARGEST_INTRA_STEP = 6
+_HYSTERESIS = 0.75  # a change costs bits and shows: the quality stays until the one wanted is so far away
+_TRIES = 5
+_SECOND_THOUGHT = 2.0  # an I-frame is coded anew where its cost moves the quality wanted by so much
+_CALM = 0.4  # of the bucket: where constant cost holds its level, so that an I-frame finds room
+_CAUTION = 1.05  # on what is left for later frames under a cap
+CLOSING_BITS = 512  # what the last chunk's head and the end mark take beyond the frames' framing
+_FILL = 0.85  # of what fits: what a frame is planned to take, since estimates err
+
+
+class QualityControl(Protocol):
+    """What the encoder's state machine asks before and tells after each frame."""
+
+    def choose(self, intra: bool, time: int) -> int:
+        """The quality, 0 to 63, of the frame at ``time`` ticks."""
+
+    def coded(self, payload_bits: int) -> int | None:
+        """What the frame cost; None: it stands, else the quality to code it at instead."""
+
+    def known(self, quality: int, payload_bits: int) -> None:
+        """The frame was coded by an earlier run that took the same choices."""
+
+    def container(self, bits: int) -> None:
+        """A chunk was written: all its bits but the payloads'."""
+
+
+class LeakyBucket:
+    """What a link of constant rate has still to carry: frames pour in, ``rate`` bits a second leak out.
+
+    ``size`` bits are its rim. It is empty at first, and never holds less than nothing. A receiver that starts
+    to show size / rate seconds after the first bit came never waits.
+    """
+
+    def __init__(self, rate: float, size: float) -> None:
+        self.rate, self.size = rate, size
+        self.level = 0.0
+        self._time: float | None = None
+
+    def drain_to(self, time: float) -> None:
+        """Let time pass, seconds."""
+        if self._time is not None:
+            self.level = max(0.0, self.level - self.rate * (time - self._time))
+        self._time = time
+
+    @property
+    def room(self) -> float:
+        """Bits that still fit."""
+        return self.size - self.level
+
+    def pour(self, bits: float) -> bool:
+        """Add a frame; False if it spilt."""
+        self.level += bits
+        return self.level <= self.size
+
+
+class RateControl:
+    """A plan, held to a smooth quality, a bucket and a total that must not be exceeded.
+
+    frame_seconds: a frame lasts, about. tick: seconds a tick of the frames' times. bucket: of a live link.
+    cap: bits of all payloads and framing together. intra_only: quality changes at I-frames alone (``base``).
+    After the last frame ``violations`` counts frames that spilt or went over the cap at the lowest quality
+    there was, ``spent`` is all bits, and ``frames`` holds what the next pass needs.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        frame_seconds: float,
+        tick: float,
+        bucket: LeakyBucket | None = None,
+        cap: float | None = None,
+        intra_only: bool = False,
+    ) -> None:
+        self.plan, self.bucket, self.cap, self.intra_only = plan, bucket, cap, intra_only
+        self.frames: list[CodedFrame] = []
+        self.violations = 0
+        self._frame_seconds, self._tick = frame_seconds, tick
+        self.spent = 0.0
+        self._framed = 0  # frames whose chunk is not written yet
+        self._current: int | None = None
+        self._intra = True
+        self._tried: dict[int, float] = {}
+
+    def choose(self, intra: bool, time: int) -> int:
+        seconds = time * self._tick
+        if self.bucket is not None:
+            self.bucket.drain_to(seconds)
+        self._intra, self._tried = intra, {}
+        wanted = self.plan.wanted(intra, seconds)
+        if self.bucket is not None:
+            wanted = min(wanted, self._bucket_quality(intra))
+        quality = self._smooth(wanted, intra)
+        self._current = min(quality, self._fitting(self.plan.frame_bits(intra), quality))
+        return self._current
+
+    def _smooth(self, wanted: float, intra: bool) -> int:
+        if self._current is None:
+            return int(np.clip(round(wanted), 0, QUALITIES - 1))
+        if abs(wanted - self._current) < _HYSTERESIS or (self.intra_only and not intra):
+            return self._current
+        step = LARGEST_INTRA_STEP if intra else LARGEST_STEP
+        return int(np.clip(round(wanted), self._current - step, self._current + step))
+
+    def _bucket_quality(self, intra: bool) -> float:
+        """The quality at which the bucket comes to a calm level within the time that it takes to leak out."""
+        assert self.bucket is not None
+        if intra:
+            return quality_at(self.plan.frame_bits(True), _FILL * self.bucket.room)
+        frames = max(8.0, self.bucket.size / self.bucket.rate / self._frame_seconds)
+        leaks = self.bucket.rate * self._frame_seconds * frames
+        return quality_at(
+            frames * self.plan.frame_bits(False), leaks + _CALM * self.bucket.size - self.bucket.level
+        )
+
+    @property
+    def _room(self) -> float:
+        """Bits that this frame may take at most."""
+        room = float("inf")
+        if self.bucket is not None:
+            room = self.bucket.room
+        if self.cap is not None:
+            room = min(room, self.cap - self.spent - _CAUTION * self.plan.least_after() - CLOSING_BITS)
+        return room
+
+    def _fitting(self, costs: Bits, quality: int) -> int:
+        """The highest quality up to ``quality`` whose expected cost leaves the room some air; else 0."""
+        room = self._room
+        if (self.intra_only and not self._intra) or costs[quality] <= room:
+            return quality
+        return min(quality, int(quality_at(costs, _FILL * room)) if room > 0 else 0)
+
+    def coded(self, payload_bits: int) -> int | None:
+        assert self._current is not None
+        quality, bits = self._current, payload_bits + FRAMING_BITS
+        again = self._second_thought(quality, bits)
+        if again is None:
+            again = self._again(quality, bits)
+        if again is not None:
+            self._current = again
+            return again
+        self._accept(quality, bits)
+        return None
+
+    def known(self, quality: int, payload_bits: int) -> None:
+        self._current = quality
+        self._accept(quality, payload_bits + FRAMING_BITS)
+
+    def _accept(self, quality: int, bits: float) -> None:
+        self.violations += bits > self._room
+        self.plan.coded(self._intra, quality, bits)
+        if self.bucket is not None:
+            self.bucket.pour(bits)
+        self.spent += bits
+        self._framed += 1
+        self.frames.append(CodedFrame(self._intra, quality, bits))
+
+    def _second_thought(self, quality: int, bits: float) -> int | None:
+        """Another quality for an I-frame that cost so much more or less than expected that it decides more
+        than the frames behind it can make up for. Once a frame, and only downwards with a bucket."""
+        if not self._intra or self._tried:
+            return None
+        wanted = self.plan.rethink(quality, bits)
+        if self.bucket is not None:
+            wanted = min(wanted, quality)
+        if abs(wanted - quality) < _SECOND_THOUGHT:
+            return None
+        self._tried[quality] = bits
+        return round(wanted)
+
+    def _again(self, quality: int, bits: float) -> int | None:
+        """Another quality for a frame that does not fit, unless it was the last resort."""
+        room = self._room
+        settled = quality in self._tried or (self.intra_only and not self._intra)
+        self._tried.setdefault(quality, bits)
+        if bits <= room or settled:
+            return None
+        lowest = min(self._tried)
+        if lowest == 0 or len(self._tried) >= _TRIES:
+            # Where even this is too much, the least of what was tried: that is not always quality 0.
+            best = min(self._tried, key=lambda tried: (self._tried[tried], -tried))
+            return None if best == quality else best
+        if len(self._tried) == _TRIES - 1:
+            return 0
+        costs = self.plan.frame_bits(self._intra)
+        scaled = costs * (bits / costs[quality])
+        return min(lowest - 1, int(quality_at(scaled, _FILL * room)) if room > 0 else 0)
+
+    def container(self, bits: int) -> None:
+        surplus = bits - FRAMING_BITS * self._framed
+        self._framed = 0
+        self.spent += surplus
+        self.plan.container(surplus)
