@@ -22,7 +22,7 @@ pytest.importorskip("bjontegaard")
 from s2vc.bench.report import write_report, write_view
 from s2vc.bench.report.media import write_pictures
 from s2vc.bench.report.trained import trained_metrics
-from s2vc.bench.run import write_json
+from s2vc.bench.results import write_json
 from s2vc.errors import InputError, OutputError, S2vcError
 
 REAL = Path(__file__).parents[2] / "benchmarks" / "results"
@@ -68,7 +68,7 @@ def test_points_means_and_bd_rates_are_those_of_the_results(tmp_path: Path) -> N
     assert compared["clips"]["a.mp4"]["bd_rate"] == -50 and compared["clips"]["b.mp4"]["bd_rate"] == 50
     frames = packed(page, "frames-0")
     index = next(n for n, p in enumerate(data["points"]) if p["clip"] == 0 and p["label"] == "q1")
-    assert frames[str(index)]["dists"] == [1, [pytest.approx(0.3)] * 3]
+    assert frames[str(index)]["dists"] == [1, 1, [pytest.approx(0.3)] * 3]
     assert all("why" in one["pictures"] for one in [*data["clips"], *data["points"]])
 
 

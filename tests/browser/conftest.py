@@ -49,7 +49,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for package in ("torch", "plotly", "jinja2", "bjontegaard"):
         pytest.importorskip(package)
     from s2vc.bench.report import write_report
-    from s2vc.bench.run import write_json
+    from s2vc.bench.results import write_json
 
     results, clips, out = (tmp_path_factory.mktemp(name) for name in ("results", "clips", "report"))
     for clip in CLIPS:

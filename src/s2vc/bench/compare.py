@@ -149,7 +149,13 @@ def compare(
     ``rates``: only between these bits a pixel, as far as the curves reach. Beside quality stands what it
     took: frames a second over all points, and the largest peak memory in bytes, where the results hold them.
     """
-    found = curves(*folders)
+    return compare_curves(curves(*folders), anchor, metric, rates)
+
+
+def compare_curves(
+    found: Curves, anchor: str, metric: str, rates: tuple[float, float] | None = None
+) -> dict[str, Any]:
+    """``compare`` of curves read before, for many metrics and anchors."""
     if anchor not in found:
         raise InputError(f"no results of {anchor}: there are {', '.join(sorted(found)) or 'none'}")
     measured = any(_curve(points, metric) for v in found[anchor].values() for points in v.values())

@@ -11,23 +11,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from s2vc.bench.compare import compare, summarise
-from s2vc.bench.names import HIGHER_IS_BETTER
+from s2vc.bench.compare import compare_curves, curves, summarise
+from s2vc.bench.names import METRICS, of_same_network
 from s2vc.bench.report.trained import models_trained_on
-from s2vc.bench.run import FILES, read_json
+from s2vc.bench.results import FILES, read_json
 from s2vc.errors import InputError, S2vcError
-
-LABELS = {
-    "psnr": "PSNR, RGB (dB)",
-    "psnr-y": "PSNR, luma (dB)",
-    "ms-ssim": "MS-SSIM",
-    "vmaf": "VMAF",
-    "xpsnr": "XPSNR (dB)",
-    "lpips-alex": "LPIPS, AlexNet",
-    "lpips-vgg": "LPIPS, VGG-16",
-    "dists": "DISTS",
-}
-"""How a page writes a metric; one that is not here has its own name."""
 
 Result = dict[str, Any]
 Kept = dict[tuple[str, str, str], Path]
@@ -122,17 +110,27 @@ def _ours_first(key: tuple[str, str], results: Iterable[Result]) -> tuple[bool, 
 
 def _metrics(results: Sequence[Result]) -> list[dict[str, Any]]:
     found = {name for result in results for name in result["metrics"]}
-    order = [name for name in HIGHER_IS_BETTER if name in found]
-    trained = models_trained_on(results)
+    seen: dict[str, set[str]] = {}
+    for metric, models in models_trained_on(results).items():
+        # a metric on the same network is no witness either
+        for name in of_same_network([metric]):
+            seen.setdefault(name, set()).update(models)
+    order = [name for name in METRICS if name in found]
     return [
-        {
-            "name": name,
-            "label": LABELS.get(name, name),
-            "higher": HIGHER_IS_BETTER.get(name),
-            "trained": trained.get(name, []),
-        }
+        {"name": name, **_described(name), "trained": sorted(seen.get(name, ()))}
         for name in [*order, *sorted(found - set(order))]
     ]
+
+
+def _described(name: str) -> dict[str, Any]:
+    """How a page writes a metric, and which way is better; null where the bench does not know it."""
+    if name not in METRICS:
+        return {"label": name, "higher": None}
+    metric = METRICS[name]
+    return {
+        "label": metric.title + (f", {metric.unit}" if metric.unit else ""),
+        "higher": metric.higher_is_better,
+    }
 
 
 def _point(result: Result, clip: int, series: list[tuple[str, str]]) -> dict[str, Any]:
@@ -146,6 +144,7 @@ def _point(result: Result, clip: int, series: list[tuple[str, str]]) -> dict[str
         "missing": result.get("missing") or {},
         "encode": _speed(result, "encode"),
         "decode": _speed(result, "decode"),
+        "memory": [(result.get(what) or {}).get("peak_memory") for what in ("encode", "decode")],
         "pictures": None,
     }
 
@@ -157,20 +156,26 @@ def _speed(result: Result, what: str) -> float | None:
 
 
 def frame_figures(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """For each result that did not fail its metrics by frame, as {name: [step between frames, values]}."""
+    """For each result that did not fail its metrics by frame, as {name: [first frame, step, values]}.
+
+    Frames count from 1. A value of a pair of frames stands at the second.
+    """
     figures = []
     for result in results:
         if "error" in result:
             continue
         step = (result.get("measured_with") or {}).get("step", 1)
-        figures.append(
-            {
-                name: [1 if len(values["frames"]) == result["frames"] else step, values["frames"]]
-                for name, values in result["metrics"].items()
-                if "frames" in values
-            }
-        )
+        of_result = {}
+        for name, values in result["metrics"].items():
+            if frames := values.get("frames"):
+                first = 2 if name in METRICS and METRICS[name].values == "pair" else 1
+                whole = len(frames) >= result["frames"] + 1 - first
+                of_result[name] = [first, 1 if whole else step, frames]
+        figures.append(of_result)
     return figures
+
+
+_FACTS = frozenset({"codec", "variant", "label", "clips", "bytes", "bpp"})
 
 
 def _means(folders: Sequence[Path], series: list[tuple[str, str]]) -> list[dict[str, Any]]:
@@ -181,7 +186,7 @@ def _means(folders: Sequence[Path], series: list[tuple[str, str]]) -> list[dict[
             "clips": row["clips"],
             "bytes": row["bytes"],
             "bpp": row["bpp"],
-            "metrics": {name: row[name] for name in row if name in HIGHER_IS_BETTER},
+            "metrics": {name: row[name] for name in row if name not in _FACTS},
         }
         for row in summarise(*folders)["points"]
     ]
@@ -194,10 +199,11 @@ def _comparisons(folders: Sequence[Path], results: Sequence[Result]) -> dict[str
     found: dict[str, dict[str, Any]] = {}
     if len(codecs) < 2:
         return found
-    for metric in sorted(measured & set(HIGHER_IS_BETTER)):
+    read = curves(*folders)
+    for metric in sorted(measured & set(METRICS)):
         for anchor in codecs:
             try:
-                compared = compare(*folders, anchor=anchor, metric=metric)
+                compared = compare_curves(read, anchor, metric)
             except S2vcError as error:
                 compared = {"error": str(error)}
             found.setdefault(metric, {})[anchor] = compared

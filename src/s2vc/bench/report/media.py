@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from s2vc.bench.run import make_folder, read_json, write_json
+from s2vc.bench.results import make_folder, read_json, write_json
 from s2vc.errors import OutputError, S2vcError
 
 FOLDER = "media"

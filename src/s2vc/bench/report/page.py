@@ -16,7 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from s2vc.bench.run import make_folder
+from s2vc.bench.results import make_folder
 from s2vc.errors import OutputError
 
 GENERATOR = "s2vc page"

@@ -14,6 +14,7 @@ import numpy as np
 from s2vc.bench.frames import conversion, read_rgb
 from s2vc.bench.report.data import Kept, Result
 from s2vc.bench.report.media import Pictures, decoded_by_ffmpeg, decoded_ours, write_pictures
+from s2vc.bench.results import read_json
 from s2vc.bench.spec import DATA_VARIABLE
 from s2vc.errors import InputError, OutputError, S2vcError
 from s2vc.perceptual import file_sha256
@@ -95,8 +96,9 @@ def _source(path: Path, count: int, page: Path) -> Pictures:
 def _point(result: Result, file: Path | None, page: Path) -> Pictures:
     if file is None:
         raise InputError("its coded file was not kept (s2vc bench run --keep-files)")
-    if file.stat().st_size != result["bytes"]:
-        raise InputError(f"{file.name} is not the file that was measured: it has another size")
+    record = read_json(file.with_name(file.name + ".json"))
+    if record and any(result.get(key) != value for key, value in (record.get("request") or {}).items()):
+        raise InputError(f"{file.name} is of another run than the result")
     settings, count = result["settings"], result["frames"]
     # only what was coded smaller is scaled: where nothing is to be scaled, a scaler has no business
     size = (result["width"], result["height"]) if settings.get("scale", 1) != 1 else None

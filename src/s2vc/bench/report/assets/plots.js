@@ -75,16 +75,16 @@ function drawRates(place, report, points, metric, { about, complete = () => true
   return drawn;
 }
 
-/** Curves over frames in `place`. `curves`: {name, series, dash, step, values}; `frame`: where the player is. */
+/** Curves over frames in `place`. `curves`: {name, series, dash, first, step, values}; `frame`: where the player is. */
 function drawFrames(place, curves, metric, frame, picked) {
-  const traces = curves.map(({ name, series, dash, step, values }) => ({
+  const traces = curves.map(({ name, series, dash, first, step, values }) => ({
     type: "scatter",
     mode: values.length < 40 ? "lines+markers" : "lines",
     name: plotText(name),
-    x: values.map((value, number) => 1 + number * step),
+    x: values.map((value, number) => first + number * step),
     y: values,
     hoverinfo: "text",
-    hovertext: values.map((value, number) => `${plotText(name)}<br>frame ${1 + number * step}: ${value}`),
+    hovertext: values.map((value, number) => `${plotText(name)}<br>frame ${first + number * step}: ${value}`),
     line: { color: colourOf(series), width: 2, dash },
   }));
   const layout = plotLayout(

@@ -127,8 +127,8 @@ class Report {
     const marked = this.metrics.filter((metric) => metric.trained.length);
     const models = [...new Set(marked.flatMap((metric) => metric.trained))].join(", ");
     byId("metric-note").textContent = direction + (trained.length
-      ? `† ${trained.join(", ")} was trained on ${label}: it flatters that model, and is no witness for it.`
-      : marked.length ? `† marks metrics that ${models} was trained on; ${label} is not one of them.` : "");
+      ? `† ${trained.join(", ")} was trained on ${label} or on the network it stands on: no witness for that model.`
+      : marked.length ? `† marks metrics that ${models} was trained on, or on their network; ${label} is none of them.` : "");
     this.showComparison();
     this.showPoints();
     this.drawPlots();
@@ -148,6 +148,8 @@ class Report {
     byId("points-caption").textContent = `${name}: ${width ? `${width}×${height}, ` : ""}${frames} frames${rate ? `, ${figure(rate)} a second` : ""}. `
       + "Frames a second are of the whole command, its start included.";
     const columns = [["encoded frames/s", speed("encode")], ["decoded frames/s", speed("decode")]];
+    const memory = (point) => point.memory.map((bytes) => (bytes ? Math.round(bytes / 1e6) : "n/a")).join(" / ");
+    if (own.some((point) => point.memory.some(Boolean))) columns.push(["peak MB, encode / decode", memory]);
     if (rate) columns.unshift(["kbit/s", (point) => this.kbps(point).toFixed(1)]);
     byId("points-table").replaceChildren(
       pointsTable(this, own, columns, (point) => point === this.chosen.a || point === this.chosen.b));
@@ -178,7 +180,8 @@ class Report {
     for (const [side, point] of Object.entries(this.chosen)) {
       const found = (figures[point.index] || {})[this.metric.name];
       if (found) {
-        curves.push({ name: `${side.toUpperCase()}: ${this.name(point)}`, series: point.series, step: found[0], values: found[1],
+        const [first, step, values] = found;
+        curves.push({ name: `${side.toUpperCase()}: ${this.name(point)}`, series: point.series, first, step, values,
           dash: side === "b" ? "dash" : "solid" });
       }
     }

@@ -10,13 +10,25 @@ function comparisonTable(compared, pickClip) {
   if (compared.error) return make("p", { class: "quiet" }, compared.error);
   const codecs = compared.codecs;
   const title = (codec) => codec.codec + (codec.variant ? ` (${codec.variant})` : "");
-  const rows = [make("tr", { class: "mean" }, make("th", { scope: "row" }, "Mean of the clips"), ...codecs.map(meanCell))];
-  for (const clip of [...new Set(codecs.flatMap((codec) => Object.keys(codec.clips)))].sort()) {
-    rows.push(make("tr", {},
-      make("th", { scope: "row" }, make("button", { type: "button", class: "link", onclick: () => pickClip(clip) }, clip)),
-      ...codecs.map((codec) => clipCell(codec.clips[clip]))));
+  const row = (title, cell, kind) =>
+    make("tr", { class: kind }, make("th", { scope: "row" }, title), ...codecs.map(cell));
+  const rows = [
+    row("Mean of the clips", meanCell, "mean"),
+    row("Mean difference of the metric at equal rate", (codec) => make("td", {}, figure(codec.bd_metric))),
+    row(`Encoding (the anchor: ${costText(compared.anchor_cost, "encode")})`, (codec) => make("td", {}, costText(codec.cost, "encode"))),
+    row(`Decoding (the anchor: ${costText(compared.anchor_cost, "decode")})`, (codec) => make("td", {}, costText(codec.cost, "decode"))),
+  ];
+  for (const clip of [...new Set(codecs.flatMap((codec) => [...Object.keys(codec.clips), ...codec.missing]))].sort()) {
+    const link = make("button", { type: "button", class: "link", onclick: () => pickClip(clip) }, clip);
+    rows.push(row(link, (codec) => clipCell(codec.clips[clip])));
   }
   return make("table", {}, head("clip", ...codecs.map(title)), make("tbody", {}, ...rows));
+}
+
+function costText(cost, step) {
+  const [speed, memory] = [cost[`${step}_frames_per_second`], cost[`${step}_peak_memory`]];
+  if (speed === null) return "n/a";
+  return `${figure(Number(speed.toPrecision(3)))} frames/s${memory === null ? "" : `, ${Math.round(memory / 1e6)} MB`}`;
 }
 
 function meanCell(codec) {
@@ -28,7 +40,7 @@ function meanCell(codec) {
 }
 
 function clipCell(figures) {
-  if (!figures) return make("td", {}, "–");
+  if (!figures) return make("td", {}, "missing");
   if (figures.bd_rate === null) return make("td", {}, "no overlap");
   const counted = figures.counted === figures.bd_rate ? "" : ", counted as 0";
   return make("td", {},
