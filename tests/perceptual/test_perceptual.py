@@ -1,8 +1,7 @@
-"""Perceptual networks: arithmetic against second implementations, gradients, and documented figures."""
+"""LPIPS, FloLPIPS and DISTS: arithmetic against second implementations and the packages, gradients."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 import types
@@ -14,14 +13,12 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from s2vc.errors import ModelError, S2vcError  # noqa: E402
 from s2vc.perceptual import (  # noqa: E402
     DISTS,
     LPIPS,
     AlexNetFeatures,
     VGG16Features,
-    file_sha256,
-    find_weights,
+    flow_weighted,
 )
 
 FOLDER = os.environ.get("S2VC_WEIGHTS_DIR", "")
@@ -55,46 +52,69 @@ def alexnet_sequential() -> nn.Sequential:
     )  # fmt: skip
 
 
-SEQUENTIAL = {"alex": alexnet_sequential, "vgg": vgg16_sequential}
-TAPS = {"alex": (1, 4, 7, 9, 11), "vgg": (3, 8, 15, 22, 29)}
+class TorchvisionFire(nn.Module):
+    def __init__(self, inputs: int, squeezed: int, expanded: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(inputs, squeezed, 1)
+        self.expand1x1 = nn.Conv2d(squeezed, expanded, 1)
+        self.expand3x3 = nn.Conv2d(squeezed, expanded, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.squeeze(x).relu()
+        return torch.cat([self.expand1x1(x).relu(), self.expand3x3(x).relu()], 1)
 
 
-def copy_weights(backbone: nn.Module, sequential: nn.Sequential) -> None:
-    sequential.load_state_dict({k.removeprefix("features."): v for k, v in backbone.state_dict().items()})
+def squeezenet_sequential() -> nn.Sequential:
+    fire = TorchvisionFire
+    return nn.Sequential(
+        nn.Conv2d(3, 64, 3, 2), nn.ReLU(), nn.MaxPool2d(3, 2, ceil_mode=True),
+        fire(64, 16, 64), fire(128, 16, 64), nn.MaxPool2d(3, 2, ceil_mode=True),
+        fire(128, 32, 128), fire(256, 32, 128), nn.MaxPool2d(3, 2, ceil_mode=True),
+        fire(256, 48, 192), fire(384, 48, 192), fire(384, 64, 256), fire(512, 64, 256),
+    )  # fmt: skip
 
 
-def pictures(seed: int, size: tuple[int, int] = (65, 98), count: int = 2) -> torch.Tensor:
+SEQUENTIAL = {"alex": alexnet_sequential, "vgg": vgg16_sequential, "squeeze": squeezenet_sequential}
+TAPS = {"alex": (1, 4, 7, 9, 11), "vgg": (3, 8, 15, 22, 29), "squeeze": (1, 4, 7, 9, 10, 11, 12)}
+
+
+def with_weights_of(backbone: nn.Module, name: str) -> nn.Sequential:
+    with torch.device("meta"):  # drawing VGG-16's weights a second time takes longer than the test
+        sequential = SEQUENTIAL[name]()
+    stored = {k.removeprefix("features."): v for k, v in backbone.state_dict().items()}
+    sequential.load_state_dict(stored, assign=True)
+    return sequential
+
+
+def pictures(seed: int, size: tuple[int, int] = (37, 50), count: int = 2) -> torch.Tensor:
     return torch.rand(count, 3, *size, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("name", ["alex", "vgg"])
+@pytest.mark.parametrize("name", ["alex", "vgg", "squeeze"])
 def test_lpips_equals_a_second_implementation(name: str) -> None:
     torch.manual_seed(1)
     metric = LPIPS(name, pretrained=False)  # type: ignore[arg-type]
-    plain = SEQUENTIAL[name]()
-    copy_weights(metric.backbone, plain)
+    plain = with_weights_of(metric.backbone, name)
     x, y = pictures(2), pictures(3)
     expected = torch.zeros(2)
     a, b = (((2 * p - 1) - torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1)) for p in (x, y))
     a, b = (p / torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1) for p in (a, b))
     tap = 0
-    for index, layer in enumerate(plain):
+    for index, layer in enumerate(plain[: TAPS[name][-1] + 1]):
         a, b = layer(a), layer(b)
         if index in TAPS[name]:
             u, v = (p / (p.norm(dim=1, keepdim=True) + 1e-10) for p in (a, b))
             weight = getattr(metric, f"head{tap}")
             expected += nn.functional.conv2d((u - v) ** 2, weight).mean((1, 2, 3))
             tap += 1
-    assert tap == 5
+    assert tap == len(TAPS[name])
     torch.testing.assert_close(metric(x, y), expected.detach(), rtol=1e-5, atol=1e-6)
 
 
 def test_dists_equals_a_second_implementation() -> None:
     torch.manual_seed(2)
     metric = DISTS(pretrained=False)
-    plain = vgg16_sequential()
-    copy_weights(metric.backbone, plain)
-    plain = plain.double()
+    plain = with_weights_of(metric.backbone, "vgg").double()
     x, y = pictures(4).double(), pictures(5).double()
 
     def run(p: torch.Tensor) -> list[torch.Tensor]:
@@ -135,7 +155,11 @@ def torchvision_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     vision = types.ModuleType("torchvision")
     vision.models = types.ModuleType("torchvision.models")  # type: ignore[attr-defined]
     vision.transforms = types.ModuleType("torchvision.transforms")  # type: ignore[attr-defined]
-    for name, make in (("vgg16", vgg16_sequential), ("alexnet", alexnet_sequential)):
+    for name, make in (
+        ("vgg16", vgg16_sequential),
+        ("alexnet", alexnet_sequential),
+        ("squeezenet1_1", squeezenet_sequential),
+    ):
         setattr(
             vision.models, name, lambda pretrained=False, make=make: types.SimpleNamespace(features=make())
         )
@@ -146,7 +170,7 @@ def torchvision_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delitem(sys.modules, loaded)
 
 
-@pytest.mark.parametrize("name", ["alex", "vgg"])
+@pytest.mark.parametrize("name", ["alex", "vgg", "squeeze"])
 @pytest.mark.usefixtures("torchvision_stand_in")
 def test_lpips_equals_the_package(name: str) -> None:
     package = pytest.importorskip("lpips", reason="reference package: pip install --no-deps lpips==0.1.4")
@@ -156,7 +180,7 @@ def test_lpips_equals_the_package(name: str) -> None:
     own = {k.removeprefix("features."): v for k, v in metric.backbone.state_dict().items()}
     keys = list(reference.net.state_dict())
     reference.net.load_state_dict({k: own[k.split(".", 1)[1]] for k in keys})
-    for number in range(5):
+    for number in range(reference.L):
         reference.lins[number].model[-1].weight.data = getattr(metric, f"head{number}").clone()
     x, y = pictures(6), pictures(7)
     torch.testing.assert_close(
@@ -213,16 +237,26 @@ def test_stopping_at_a_tap_gives_the_same_activations() -> None:
         AlexNetFeatures(pretrained=False, until="relu9")
 
 
-def test_missing_weights_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("S2VC_WEIGHTS_DIR", raising=False)
-    with pytest.raises(S2vcError, match="S2VC_WEIGHTS_DIR"):
-        find_weights("vgg16_features")
-    with pytest.raises(ModelError, match="no alexnet_features"):
-        LPIPS("alex", tmp_path)
-    (tmp_path / "alexnet_features.safetensors").write_bytes(b"not safetensors")
-    with pytest.raises(ModelError, match="cannot be read"):
-        LPIPS("alex", tmp_path)
-    assert len(file_sha256(tmp_path / "alexnet_features.safetensors")) == 64
+@pytest.mark.parametrize("name", ["alex", "squeeze"])
+def test_flolpips_equals_the_papers_formula(name: str) -> None:
+    torch.manual_seed(6)
+    metric = LPIPS(name, pretrained=False)  # type: ignore[arg-type]
+    x, y = metric.features(pictures(15)), metric.features(pictures(16))
+    difference = torch.randn(2, 2, 37, 50, generator=torch.Generator().manual_seed(17))
+    expected = torch.zeros(2)
+    for n in range(2):
+        for number, (a, b) in enumerate(zip(x, y, strict=True)):
+            d = ((a[n] - b[n]) ** 2 * getattr(metric, f"head{number}")[0]).sum(0)
+            flow = nn.functional.interpolate(
+                difference[n : n + 1], d.shape, mode="bilinear", align_corners=False
+            )
+            weight = (flow[0, 0] ** 2 + flow[0, 1] ** 2).sqrt()
+            expected[n] += (d * weight / weight.sum()).sum()
+    maps = metric.maps(x, y)
+    torch.testing.assert_close(flow_weighted(maps, difference), expected, rtol=1e-5, atol=1e-6)
+    # equal motion, be it none or the same everywhere: LPIPS itself
+    for same in (torch.zeros_like(difference), torch.full_like(difference, 3.0)):
+        torch.testing.assert_close(flow_weighted(maps, same), metric.distance(x, y), rtol=1e-4, atol=1e-6)
 
 
 @needs_weights
@@ -242,26 +276,3 @@ def test_published_weights_rank_damage() -> None:
     for metric in (LPIPS("alex"), LPIPS("vgg"), DISTS()):
         distances = [float(metric(x, (x + s * noise).clamp(0, 1))) for s in (0.02, 0.1)]
         assert distances == sorted(distances) and distances[0] > 0
-
-
-@needs_weights
-def test_dists_of_documented_pictures() -> None:
-    # shared/weights/README.md: grass against another grass crop .182, grass against gravel .326
-    found = importlib.util.find_spec("skimage")
-    if found is None or found.origin is None:
-        pytest.skip("pictures of scikit-image needed: pip install scikit-image")
-    folder = Path(found.origin).parent / "data"
-    import av
-
-    def crop(name: str, corner: int) -> torch.Tensor:
-        with av.open(str(folder / name)) as container:
-            picture = next(container.decode(video=0)).to_ndarray(format="rgb24")
-        return (
-            torch.from_numpy(picture)[corner : corner + 256, corner : corner + 256].permute(2, 0, 1)[None]
-            / 255
-        )
-
-    metric = DISTS()
-    grass = crop("grass.png", 0)
-    assert float(metric(grass, crop("grass.png", 256))) == pytest.approx(0.182, abs=1e-3)
-    assert float(metric(grass, crop("gravel.png", 0))) == pytest.approx(0.326, abs=1e-3)
