@@ -27,6 +27,7 @@ from s2vc.video import (
 from s2vc.video.staging import StagedFile, cannot_write
 
 from .models import Model, set_threads
+from .resuming import ContinuedFile
 from .sources import PathLike, binary_input, name
 from .streams import Decoder, Encoder, video_info
 
@@ -55,27 +56,40 @@ class EncodeResult:
 
 @dataclass(frozen=True)
 class DecodeResult:
-    """What was decoded. ``damaged``: what was wrong with the input behind the frames that were written."""
+    """What was decoded. ``damaged``: what was wrong with the input behind the frames that were written.
+
+    ``concealed``: (first, last) numbers in the source of frames that show an earlier picture than theirs.
+    """
 
     frames: int
     seconds: float
     warnings: tuple[str, ...] = ()
     damaged: str | None = None
+    concealed: tuple[tuple[int, int], ...] = ()
 
 
 @contextlib.contextmanager
-def _binary_output(target: PathLike, overwrite: bool) -> Iterator[BinaryIO]:
-    """A file that appears under its name when whole, or standard output."""
+def _binary_output(target: PathLike, overwrite: bool, resume: bool = False) -> Iterator[BinaryIO]:
+    """A file that appears under its name when whole, or standard output.
+
+    resume: a ContinuedFile, which a stopped run left or a later one may go on with.
+    """
     if str(target) == "-":
+        if resume:
+            raise OutputError("standard output cannot be resumed: name a file")
         try:
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()
         except OSError as error:
             raise cannot_write("standard output", error) from None
         return
-    staged = StagedFile(target, overwrite)
+    staged = StagedFile(target, overwrite, resume=resume)
     try:
-        yield staged  # type: ignore[misc]
+        if resume:
+            with contextlib.closing(ContinuedFile(staged)) as continued:
+                yield continued  # type: ignore[misc]
+        else:
+            yield staged  # type: ignore[misc]
         staged.commit()
     except OSError as error:
         staged.discard()
@@ -99,6 +113,9 @@ def encode(
     model: str | Model = DEFAULT,
     quality: int = 32,
     keyint: int | str | None = None,
+    min_keyint: int | str | None = None,
+    low_delay: bool = False,
+    resume: bool = False,
     audio: str = "copy",
     device: str = "auto",
     start: Seconds = None,
@@ -117,11 +134,14 @@ def encode(
     8
 
     source, target: paths, or "-" for standard input (y4m) and output. quality: 0..63, higher is better.
-    keyint: an I-frame at least every so many frames, or "10s" (the default). audio: the sound is kept as it
-    is ("copy"), coded anew ("opus") or left out ("none"); subtitles, chapters, metadata and attachments are
-    kept. start, duration, frames: what part of it. scale: (width, height). recon: also write what a decoder
-    will show, losslessly where its format is (a folder of PNG, .mkv). progress: called with (frames, frames
-    in all or None, bytes, seconds of video).
+    keyint: an I-frame every so many frames or seconds ("10s"), or (the default) "auto": where a scene begins,
+    but none within min_keyint (frames or seconds, 0.5 s) of another, and after 10 s at the latest. low_delay:
+    each frame leaves at once, not with up to 31 others. resume: go on at the last whole chunk of a run with
+    the same arguments that was stopped, which is left as ``target``.part; if there is none, begin one. audio:
+    the sound is kept as it is ("copy"), coded anew ("opus") or left out ("none"); subtitles, chapters,
+    metadata and attachments are kept. start, duration, frames: what part of it. scale: (width, height).
+    recon: also write what a decoder will show, losslessly where its format is (a folder of PNG, .mkv).
+    progress: called with (frames, frames in all or None, bytes, seconds of video).
 
     Raises InputError, OutputError, ModelError. A source that breaks off is no error: ``damaged`` says so.
     """
@@ -129,6 +149,10 @@ def encode(
     for output in (target, recon):
         if output is not None:
             _refuse_to_replace(source, output)
+    if resume and recon is not None:
+        raise OutputError(
+            "frames that were coded before are not painted again: resume without recon"
+        )
     set_threads(threads)
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(
@@ -141,12 +165,15 @@ def encode(
         if recon is not None:
             lossless = Path(recon).suffix.lower() in (".mkv", ".mp4", ".mov")
             shown = stack.enter_context(open_output(recon, info, lossless=lossless, overwrite=overwrite))
-        stream = stack.enter_context(_binary_output(target, overwrite))
+        stream = stack.enter_context(_binary_output(target, overwrite, resume))
         encoder = Encoder(
             stream,
             model=model,
             quality=quality,
             keyint=keyint,
+            min_keyint=min_keyint,
+            low_delay=low_delay,
+            known=stream.known if isinstance(stream, ContinuedFile) else None,
             device=device,
             info=info,
             reconstruct=None if shown is None else shown.write,
@@ -196,6 +223,7 @@ def decode(
     duration: Seconds = None,
     frames: int | None = None,
     lossless: bool = False,
+    conceal: bool = False,
     device: str = "auto",
     overwrite: bool = False,
     threads: int | None = None,
@@ -205,23 +233,24 @@ def decode(
 
     >>> import s2vc
     >>> s2vc.decode("holiday.s2vc", "pictures/", frames=3)
-    DecodeResult(frames=3, seconds=..., warnings=(), damaged=None)
+    DecodeResult(frames=3, seconds=..., warnings=(), damaged=None, concealed=())
 
     model: where the file's model is, if not in the package. start, duration, frames: what part of it; the
     first frame of a part gets time 0. Raises InputError, FormatError, ModelError, OutputError. Damage behind
-    the header is no error: ``damaged`` says what is wrong, and the frames before it are written.
+    the header is no error: ``damaged`` says what is wrong, and the frames before it are written. conceal:
+    those behind it too; each lost frame shows the last good picture, up to the next I-frame.
     """
     began = time.monotonic()
     set_threads(threads)
     count, damaged = 0, None
     arrived: list[TrackPacket] = []
     with binary_input(source) as stream:
-        decoder = Decoder(stream, model=model, device=device, packets=arrived.append)
+        decoder = Decoder(stream, model=model, device=device, packets=arrived.append, conceal=conceal)
         base = decoder.header.time_base
         first = _ticks(start, base)
         length = _ticks(duration, base)
-        if first:
-            decoder.seek(first)
+        if first or length is not None:
+            decoder.seek(first or 0, None if length is None else (first or 0) + length)
         info = video_info(decoder.header)
         extras = Extras(decoder.header.tracks, decoder.header.chapters, decoder.header.metadata)
         with open_output(target, info, lossless=lossless, overwrite=overwrite, extras=extras) as writer:
@@ -230,10 +259,6 @@ def decode(
             total = frames if total is None else min(total, frames or total)
             try:
                 for frame in decoder:
-                    if first is not None and frame.time < first:
-                        continue
-                    if length is not None and frame.time >= (first or 0) + length:
-                        break
                     if origin is None:
                         origin = frame.time if first else 0
                         queue = _part(decoder.header, writer, origin * base, length)
@@ -251,7 +276,7 @@ def decode(
                     queue.take(arrived)
                     for packet in queue.pop(None):
                         writer.write_packet(packet)
-                damaged = decoder.damage_of_tracks(source)
+                damaged = decoder.damage_of_tracks(source) or _concealed(decoder, source)
             except DamagedError as error:
                 if not count:
                     raise
@@ -261,7 +286,22 @@ def decode(
                     f"{name(source)}: no frame lies in the part asked for: choose an earlier start"
                 )
         warnings = tuple(writer.warnings)
-    return DecodeResult(count, time.monotonic() - began, warnings, damaged)
+    return DecodeResult(count, time.monotonic() - began, warnings, damaged, tuple(decoder.concealed))
+
+
+def _concealed(decoder: Decoder, source: PathLike) -> str | None:
+    """One line on what a concealing decoder met with."""
+    if not decoder.concealed and not decoder.damages:
+        return None
+    if not decoder.concealed:
+        return f"{name(source)}: {decoder.damages[0].message}; no frame is lost"
+    lost = sum(last - first + 1 for first, last in decoder.concealed)
+    places = [f"{first}-{last}" if last > first else str(first) for first, last in decoder.concealed]
+    more = f" and {len(places) - 8} more places" if len(places) > 8 else ""
+    return (
+        f"{name(source)}: {lost} frames are lost ({', '.join(places[:8])}{more}): "
+        "the last good picture stands in for each"
+    )
 
 
 def _part(header: Header, writer: VideoWriter, begin: Fraction, length: int | None) -> PacketQueue:

@@ -17,6 +17,7 @@ from s2vc.codec.conceal import ConcealingDecoder
 from s2vc.codec.decoder import DecodedFrame, VideoDecoder, chunks_of_part
 from s2vc.codec.encoder import CodedChunk, VideoEncoder
 from s2vc.codec.known import KnownPackets
+from s2vc.codec.rate_control import QualityControl
 from s2vc.errors import InputError
 from s2vc.models.files import DEFAULT, find_model_of
 from s2vc.video import Colour, Extras, Frame, VideoInfo
@@ -29,6 +30,11 @@ from .sources import PathLike, damage_of_tracks, rate
 SMALLEST_SIDE = 16
 LONGEST_KEYINT = "10s"  # where scene cuts decide
 SHORTEST_KEYINT = "0.5s"
+
+
+def longest_interval(keyint: int | str | None, rate: Fraction | None) -> int:
+    """Frames from one I-frame to the next at most."""
+    return _interval(LONGEST_KEYINT if keyint in (None, "auto") else keyint, rate)
 
 
 def _interval(interval: int | str, rate: Fraction | None) -> int:
@@ -99,6 +105,7 @@ class Encoder:
     not given. ``model``: a name or a loaded Model. ``keyint``, ``min_keyint``: as for ``encode``.
     ``low_delay``: each picture's packet is written and ``target`` flushed before ``write`` returns;
     otherwise up to 32 wait for one another. ``known``: packets of the first frames, from a run that stopped.
+    ``control``: chooses each frame's quality in the place of ``quality`` (docs/rate-control.md).
     ``reconstruct``: called with each Frame that a decoder will show. ``extras``: other tracks, chapters and
     metadata, for the header. Use it as a context manager or call ``close``.
 
@@ -126,6 +133,7 @@ class Encoder:
         min_keyint: int | str | None = None,
         low_delay: bool = False,
         known: KnownPackets | None = None,
+        control: QualityControl | None = None,
         device: str = "auto",
         info: VideoInfo | None = None,
         reconstruct: Callable[[Frame], object] | None = None,
@@ -148,17 +156,21 @@ class Encoder:
             info.width,
             info.height,
             quality=quality,
-            keyint=_interval(LONGEST_KEYINT if keyint is None or cuts else keyint, info.average_rate),
+            keyint=longest_interval(keyint, info.average_rate),
             min_keyint=_interval(SHORTEST_KEYINT if min_keyint is None else min_keyint, info.average_rate),
             scene_cuts=cuts,
             low_delay=low_delay,
             known=known,
+            control=control,
             reset_period=self.model.networks.reset_period,
             reconstruct=reconstruct is not None,
         )
         self._stream = StreamWriter(
             target, _header(self.model, info, extras or Extras()), low_delay=low_delay
         )
+        self._control = control
+        self._counted = 0
+        self._count_container(0)
         self._held: list[TrackPacket] = []
         self._last: int | None = None
         self.frames = 0
@@ -193,6 +205,12 @@ class Encoder:
         for packet in due:
             self._stream.write_track_packet(packet)
 
+    def _count_container(self, payloads: int) -> None:
+        """Tell the control what was written of the video but so many bytes of payloads."""
+        if self._control is not None:
+            self._control.container(8 * (self.video_bytes - self._counted - payloads))
+            self._counted = self.video_bytes
+
     def _put(self, chunks: Iterator[CodedChunk], next_time: int | None = None) -> None:
         for coded in chunks:
             chunk = coded.chunk
@@ -204,6 +222,7 @@ class Encoder:
                 )
             else:
                 self._stream.write_chunk(chunk)
+            self._count_container(sum(len(packet.payload) for packet in chunk.packets))
             if self._show is not None:
                 for picture, time in zip(coded.pictures, coded.chunk.times, strict=True):
                     self._show(Frame(picture, time))
@@ -213,6 +232,7 @@ class Encoder:
         self._put(self._coder.flush())
         self._write_due(None)
         self._stream.close()
+        self._count_container(0)
 
     def __enter__(self) -> Encoder:
         return self

@@ -125,7 +125,7 @@ class VideoEncoder:
         if matters and anew is None:
             symbols = read_packet(self.model.symbols.parts(kind, self._memory), packet)
             if symbols is None:
-                raise another_encoding()
+                raise another_encoding(self._known.name)
             coding = self.model.coding(self._buffer, kind)
             for name, values in symbols.items():
                 coding.take(name, values)

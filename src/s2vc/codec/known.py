@@ -10,9 +10,10 @@ from s2vc.errors import OutputError
 
 
 class KnownPackets:
-    """The packets of whole chunks, from a file's first on, in order."""
+    """The packets of whole chunks, from a file's first on, in order. ``name``: the file's, for messages."""
 
-    def __init__(self, chunks: Sequence[Chunk]) -> None:
+    def __init__(self, chunks: Sequence[Chunk], name: str) -> None:
+        self.name = name
         self._packets: list[tuple[bool, int, Packet]] = []
         self._last_intra = 0
         for chunk in chunks:
@@ -48,13 +49,13 @@ class KnownPackets:
         intra, quality, packet = self._packets[self._next]
         self._next += 1
         if (intra, quality) != (kind.intra, kind.quality) or (anew is not None and anew != packet):
-            raise another_encoding()
+            raise another_encoding(self.name)
         return packet
 
 
-def another_encoding() -> OutputError:
+def another_encoding(name: str) -> OutputError:
     """What is there was made of something else, or otherwise."""
     return OutputError(
-        "the part encoded so far has another source, other settings or another number of threads: give those "
-        "it was begun with, or remove it to begin anew"
+        f"{name} has another source, other settings or another number of threads: give those that it was "
+        "begun with, or remove it to begin anew"
     )

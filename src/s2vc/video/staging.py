@@ -39,14 +39,32 @@ def _check_parent(target: Path) -> None:
         raise OutputError(f"cannot write {target}: {parent} is not a folder: choose another output")
 
 
+def _open_alone(path: Path) -> BinaryIO:
+    """A file to read and write, new or as it is, that no other process opens in this way meanwhile."""
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "r+b")
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ModuleNotFoundError:
+        pass  # Windows lets only one process write anyway
+    except BlockingIOError:
+        file.close()
+        raise OutputError(f"{path} is being written by another run: wait until it has ended") from None
+    return file
+
+
 class StagedFile:
     """A binary file that is renamed to ``target`` on ``commit()``.
 
     Devices and named pipes are written directly. Errors of the system are kept in ``error`` too, since
     libraries that write through this object may swallow them.
+
+    ``resume``: the file waits under a name of its own, ``target``.part, and stays there when it is discarded;
+    what a stopped run left there is still in it. One run at a time holds it.
     """
 
-    def __init__(self, target: str | Path, overwrite: bool) -> None:
+    def __init__(self, target: str | Path, overwrite: bool, *, resume: bool = False) -> None:
         self.name = str(target)
         self.error: OSError | None = None
         # Through a symbolic link the file it names is replaced, not the link.
@@ -58,9 +76,14 @@ class StagedFile:
             _check_parent(self._target)
             if self._target.exists() and not overwrite:
                 raise OutputError(f"{target} exists: give -y to overwrite it, or another name")
-        self._path = self._target if self._direct else _beside(self._target)
+        self._keep = resume and not self._direct
+        self.path = self._target if self._direct else _beside(self._target)
         try:
-            self._file: BinaryIO = open(self._path, "wb", buffering=1 << 16)  # noqa: SIM115
+            if self._keep:
+                self.path = self._target.with_name(f"{self._target.name}.part")
+                self._file: BinaryIO = _open_alone(self.path)
+            else:
+                self._file = open(self.path, "wb", buffering=1 << 16)  # noqa: SIM115
         except OSError as error:
             raise cannot_write(target, error) from None
 
@@ -88,6 +111,11 @@ class StagedFile:
             self.error = self.error or error
             raise
 
+    def cut_to(self, size: int) -> None:
+        """Drop what lies behind so many bytes; writing goes on there."""
+        self._file.seek(size)
+        self._file.truncate()
+
     def commit(self) -> None:
         """Give the file its name. Raises OutputError when any write had failed."""
         try:
@@ -95,18 +123,18 @@ class StagedFile:
             if self.error is not None:
                 raise self.error
             if not self._direct:
-                os.replace(self._path, self._target)
+                os.replace(self.path, self._target)
         except OSError as error:
             raise cannot_write(self.name, error) from None
 
     def discard(self) -> None:
-        """Remove what was written."""
+        """Remove what was written, or with ``resume`` leave it for the next run."""
         try:
             self._file.close()
         except OSError:
             pass  # a full disk refuses the last bytes; they are removed anyway
-        if not self._direct:
-            self._path.unlink(missing_ok=True)
+        if not self._direct and not (self._keep and os.path.getsize(self.path)):
+            self.path.unlink(missing_ok=True)
 
 
 class StagedPictures:
