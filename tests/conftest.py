@@ -7,7 +7,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,6 +78,149 @@ def make_scene(count: int, width: int = 50, height: int = 38) -> list[np.ndarray
 def scene() -> Callable[..., list[np.ndarray]]:
     """``scene(count, width, height)``: pictures that move, no two alike."""
     return make_scene
+
+
+STYLES = b"[Script Info]\r\nScriptType: v4.00+\r\n\r\n[V4+ Styles]\r\n\r\n[Events]\r\n"
+
+
+def write_film(
+    path: Path,
+    *,
+    frames: int = 50,
+    times: list[int] | None = None,
+    time_base: Fraction = Fraction(1, 25),
+    sound: tuple[tuple[str, int, str], ...] = (),
+    seconds: float | None = None,
+    subtitles: tuple[tuple[str, str, list[tuple[int, int, str]]], ...] = (),
+    chapters: tuple[tuple[int, int, str], ...] = (),
+    metadata: dict[str, str] | None = None,
+    attachment: bytes | None = None,
+    late: bool = False,
+) -> Path:
+    """A film of 32 x 24 with what else a file may hold.
+
+    sound: (FFmpeg's encoder, samples a second, language), stereo, of ``seconds`` or as long as the pictures.
+    subtitles: (encoder, language, [(from, to, text)]) in milliseconds. chapters: (from, to, title) in
+    milliseconds. late: sound is stored half a second after its pictures.
+    """
+    import av
+
+    with av.open(str(path), "w") as container:
+        container.metadata.update(metadata or {})
+        video: Any = container.add_stream(
+            "libx264", rate=round(1 / time_base), options={"crf": "30", "bf": "0"}
+        )
+        video.width, video.height, video.pix_fmt = 32, 24, "yuv420p"
+        video.time_base = video.codec_context.time_base = time_base
+        tracks, texts = [], []
+        for codec, rate, language in sound:
+            # Noise that AAC's decoder makes up would be another after a cut.
+            track: Any = container.add_stream(
+                codec, rate=rate, options={"aac_pns": "0"} if codec == "aac" else {}
+            )
+            track.layout = "stereo"
+            track.metadata["language"] = language
+            tracks.append(track)
+        for codec, language, lines in subtitles:
+            text: Any = container.add_stream(codec)
+            text.codec_context.subtitle_header = STYLES
+            text.codec_context.open()
+            text.time_base = Fraction(1, 1000)
+            text.metadata["language"] = language
+            texts.append((text, lines))
+        if attachment is not None:
+            container.add_attachment("face.ttf", "application/x-truetype-font", attachment)
+        if chapters:
+            milli = Fraction(1, 1000)
+            container.set_chapters(
+                [
+                    {"id": n, "start": begin, "end": end, "time_base": milli, "metadata": {"title": title}}
+                    for n, (begin, end, title) in enumerate(chapters, 1)
+                ]
+            )
+        packets: list[tuple[float, Any]] = []
+        times = list(range(frames)) if times is None else times
+        for number, picture in enumerate(make_scene(frames, 32, 24)):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = times[number], time_base
+            packets += [(float(packet.dts * packet.time_base), packet) for packet in video.encode(frame)]
+        packets += [(float(packet.dts * packet.time_base), packet) for packet in video.encode()]
+        length = float((times[-1] + 1) * time_base) if seconds is None else seconds
+        for track in tracks:
+            packets += [
+                (float(packet.dts * packet.time_base) + 0.5 * late, packet)
+                for packet in encode_tone(track, round(length * track.rate))
+            ]
+        for text, lines in texts:
+            for number, (begin, end, line) in enumerate(lines):
+                data = line.encode()
+                if text.codec_context.name == "mov_text":
+                    data = len(data).to_bytes(2, "big") + data
+                elif text.codec_context.name in ("ass", "ssa"):
+                    data = f"{number},0,Default,,0,0,0,,{line}".encode()
+                packet = av.Packet(data)
+                packet.pts = packet.dts = begin
+                packet.duration, packet.time_base = end - begin, Fraction(1, 1000)
+                packet.stream, packet.is_keyframe = text, True
+                packets.append((begin / 1000, packet))
+        for _, packet in sorted(packets, key=lambda pair: pair[0]):
+            container.mux(packet)
+    return path
+
+
+def encode_tone(track: Any, samples: int) -> list[Any]:
+    """Packets of two tones under noise, of so many samples."""
+    import av
+
+    rate = track.rate
+    moments = np.arange(samples) / rate
+    noise = np.random.default_rng(3).normal(0, 0.02, (2, samples))
+    data = (0.3 * np.sin(2 * np.pi * np.array([[440], [660]]) * moments) + noise).astype(np.float32)
+    packets = []
+    for start in range(0, samples, 1000):
+        frame = av.AudioFrame.from_ndarray(data[:, start : start + 1000], format="fltp", layout="stereo")
+        frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
+        packets += track.encode(frame)
+    return packets + track.encode()
+
+
+@pytest.fixture(scope="session")
+def film() -> Callable[..., Path]:
+    """``film(path, sound=(("aac", 44100, "eng"),))``: a video file made by FFmpeg, see ``write_film``."""
+    return write_film
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A sound track as a player has it: samples (channels, n), the second of the first one, its packets."""
+
+    start: Fraction
+    samples: np.ndarray
+    packets: list[tuple[int | None, int | None, bytes]]  # pts, duration, payload
+    language: str | None
+
+
+def listen_to(path: Path, number: int = 0) -> Heard:
+    import av
+
+    with av.open(str(path)) as container:
+        track = container.streams.audio[number]
+        packets = [
+            (packet.pts, packet.duration, bytes(packet)) for packet in container.demux(track) if packet.size
+        ]
+    with av.open(str(path)) as container:
+        frames = list(container.decode(container.streams.audio[number]))
+        samples = [
+            frame.to_ndarray() if frame.format.is_planar else frame.to_ndarray().reshape(frame.samples, -1).T
+            for frame in frames
+        ]
+    return Heard(frames[0].pts * frames[0].time_base, np.concatenate(samples, 1), packets, track.language)
+
+
+@pytest.fixture(scope="session")
+def listen() -> Callable[..., Heard]:
+    """``listen(path, track=0)``: what FFmpeg hears of a file."""
+    return listen_to
 
 
 def measure_psnr(a: np.ndarray, b: np.ndarray) -> float:

@@ -53,7 +53,7 @@ class Demultiplexer:
             raise failure
         while True:
             packet = next(self._packets)
-            if packet.stream_index == self._video.index:
+            if packet.stream.index == self._video.index:
                 return packet
             self._take(packet)
 
@@ -65,7 +65,7 @@ class Demultiplexer:
             except Exception as error:  # StopIteration too: the end comes when all before it was given
                 self._failure = error
                 return
-            if packet.stream_index == self._video.index:
+            if packet.stream.index == self._video.index:
                 self._ahead.append(packet)
                 self._ahead_bytes += packet.size
             else:
@@ -75,7 +75,7 @@ class Demultiplexer:
         """The video has ended: read what is left of the other tracks."""
         try:
             for packet in self._packets:
-                if packet.stream_index != self._video.index:
+                if packet.stream.index != self._video.index:
                     self._take(packet)
         except Exception:  # a break was met before, and said
             return
@@ -91,7 +91,7 @@ class Demultiplexer:
         return not far and self._ahead_bytes < _AHEAD_BYTES and len(self._ahead) < 1000
 
     def _take(self, packet: Any) -> None:
-        index = packet.stream_index
+        index = packet.stream.index
         number = self._numbers.get(index)
         if number is None:
             return

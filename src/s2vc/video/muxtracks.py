@@ -128,7 +128,7 @@ class TrackMuxer:
             stream = self._container.add_stream("mov_text")
             stream.codec_context.subtitle_header = _EMPTY_STYLES
             stream.codec_context.open()
-            stream.codec_context.extradata = track.extradata or stream.codec_context.extradata
+            stream.codec_context.extradata = _without_rate(track.extradata) or stream.codec_context.extradata
         else:
             stream = None if track.codec == "mov_text" else self._copied(track)
             if stream is None:
@@ -169,6 +169,11 @@ class TrackMuxer:
         kind = "" if what == "attachments" else f"{track.codec} "
         advice = "" if self._format == "matroska" else ": .mkv does"
         self._warn(f"has no place for {kind}{what}, left out{advice}")
+
+
+def _without_rate(extradata: bytes) -> bytes:
+    """Without the box of bit rates at its end, which the muxer makes anew."""
+    return extradata[:-20] if extradata[-20:-12] == b"\0\0\0\x14btrt" else extradata
 
 
 def _holds(container_format: str, like: Any) -> bool:

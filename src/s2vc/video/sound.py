@@ -34,6 +34,7 @@ class OpusTrack:
         self._coder.format = "flt"
         self._coder.bit_rate = _BIT_RATES[channels]
         self._coder.time_base = self.time_base
+        self._coder.options = {"vbr": "constrained"}
         self._coder.open()
         self._due: int | None = None  # of the next sample, in the source's own samples
         self._done = False
