@@ -71,3 +71,36 @@ def test_no_spec(tmp_path: Path) -> None:
 )
 def test_committed_specs(path: Path) -> None:
     assert load_spec(path).name
+
+
+def test_every_kind_of_codec_and_places_beside_the_spec(tmp_path: Path) -> None:
+    text = """\
+name: all
+clips: {names: [a.mp4]}
+codecs:
+  - {kind: x264, crf: [30]}
+  - {kind: x265, scale: 0.5, crf: [30]}
+  - {kind: svt-av1, tunes: [vq], crf: [70]}
+  - {kind: libaom, crf: [63]}
+  - {kind: vvenc, tunes: [psnr], qp: [63]}
+  - {kind: external, name: theirs, folder: decoded, about: by hand}
+  - {kind: published, name: vtm, results: vtm.json, about: as published}
+"""
+    (tmp_path / "vtm.json").write_text('{"set": {"a": {"q1": {}, "q0": {}}}}')
+    (tmp_path / "decoded").mkdir()
+    (tmp_path / "decoded" / "sizes.csv").write_text("point,clip,bytes\np,a,1\n")
+    codecs = load_spec(write(tmp_path, text)).codecs
+    assert [codec.name for codec in codecs] == [
+        *("x264", "x265-scaled-0.5", "svt-av1", "libaom", "vvenc", "theirs", "vtm"),
+    ]
+    assert [p.label for codec in codecs for p in codec.points()] == [
+        *("none-crf30", "none-crf30", "vq-crf70", "psnr-crf63", "psnr-qp63", "p", "q0", "q1"),
+    ]
+    for wrong, named in (
+        (text.replace("crf: [70]", "crf: [30.1]"), r"spec.yaml:6: codecs\.2\.crf\.0: .*multiple of 0.25"),
+        (text.replace(", about: by hand", ""), r"spec.yaml:9: codecs\.5\.about: Field required"),
+        (text.replace("qp: [63]", "qp: []"), r"spec.yaml:8: codecs\.4\.qp: .*at least 1"),
+        (text + "metrics: [ssim]\n", r"spec.yaml:11: metrics\.0: .*no metric ssim"),
+    ):
+        with pytest.raises(InputError, match=named):
+            load_spec(write(tmp_path, wrong))
