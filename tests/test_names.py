@@ -21,6 +21,7 @@ NAMES = [
     "OutputError",
     "S2vcError",
     "SymbolMismatchError",
+    "TargetError",
     "VerifyResult",
     "__version__",
     "decode",

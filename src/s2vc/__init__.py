@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         OutputError,
         S2vcError,
         SymbolMismatchError,
+        TargetError,
     )
 
 __version__ = "0.1.0.dev0"
@@ -55,6 +56,7 @@ __all__ = [
     "OutputError",
     "S2vcError",
     "SymbolMismatchError",
+    "TargetError",
     "VerifyResult",
     "__version__",
     "decode",

@@ -5,6 +5,7 @@
     ├── FormatError        exit 1   not an .s2vc file, damaged header, newer version
     ├── ModelError         exit 1   a model is missing, foreign or of another geometry
     ├── OutputError        exit 1   the output cannot be written (exists, no folder, disk full)
+    ├── TargetError        exit 1   a size, rate or quality cannot be met, and --strict was given
     ├── DamagedError       exit 3   damage after the header: what came before it stands
     └── SymbolMismatchError exit 4  symbols decoded here differ from those encoded
 """
@@ -32,6 +33,10 @@ class ModelError(S2vcError):
 
 class OutputError(S2vcError):
     """The output cannot be written."""
+
+
+class TargetError(S2vcError):
+    """A size, rate or quality that was asked for strictly cannot be met."""
 
 
 class DamagedError(S2vcError):

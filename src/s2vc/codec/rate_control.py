@@ -71,7 +71,8 @@ class RateControl:
     frame_seconds: a frame lasts, about. tick: seconds a tick of the frames' times. bucket: of a live link.
     cap: bits of all payloads and framing together. intra_only: quality changes at I-frames alone (``base``).
     After the last frame ``violations`` counts frames that spilt or went over the cap at the lowest quality
-    there was, ``spent`` is all bits, and ``frames`` holds what the next pass needs.
+    there was, ``spent`` is all bits, and ``frames`` and ``closing`` (the container's bits behind the
+    last frame that its framing did not count) hold what the next pass needs.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class RateControl:
         self.plan, self.bucket, self.cap, self.intra_only = plan, bucket, cap, intra_only
         self.frames: list[CodedFrame] = []
         self.violations = 0
+        self.closing = 0.0
         self._frame_seconds, self._tick = frame_seconds, tick
         self.spent = 0.0
         self._framed = 0  # frames whose chunk is not written yet
@@ -165,6 +167,7 @@ class RateControl:
             self.bucket.pour(bits)
         self.spent += bits
         self._framed += 1
+        self.closing = 0.0
         self.frames.append(CodedFrame(self._intra, quality, bits))
 
     def _second_thought(self, quality: int, bits: float) -> int | None:
@@ -201,5 +204,6 @@ class RateControl:
     def container(self, bits: int) -> None:
         surplus = bits - FRAMING_BITS * self._framed
         self._framed = 0
+        self.closing += surplus
         self.spent += surplus
         self.plan.container(surplus)

@@ -142,6 +142,8 @@ class AverageRate:
         self._since_intra = 0 if intra else self._since_intra + 1
         self._debt += bits
         self._done += 1
+        if self._done == self._frames:
+            self._frames = None  # if more come, the number was an estimate
 
     def container(self, bits: float) -> None:
         self._debt += bits
