@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -130,3 +130,15 @@ def open_page(browser: Any) -> Iterator[Any]:
     yield open_it
     for context in contexts:
         context.close()
+
+
+@pytest.fixture
+def paint() -> Callable[..., Path]:
+    """``paint(path, rgb, count)``: a clip of plain pictures, the red of the next always one more."""
+
+    def write(path: Path, rgb: tuple[int, int, int], count: int) -> Path:
+        red, green, blue = rgb
+        frames = [np.full((SIZE[1], SIZE[0], 3), (red + n, green, blue), np.uint8) for n in range(count)]
+        return write_clip(path, frames)
+
+    return write

@@ -22,6 +22,7 @@ def view(
         "view"
     ),
     frames: Annotated[int, typer.Option(min=1, metavar="N", help="At most so many frames of each.")] = 300,
+    model: options.ModelPlace = None,
     device: options.Device = "auto",
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -32,5 +33,5 @@ def view(
     from ..bench.report import write_view
 
     say = (lambda line: None) if quiet else output.say
-    page = write_view(a, b, out, source=source, frames=frames, device=device, say=say)
+    page = write_view(a, b, out, source=source, frames=frames, model=model, device=device, say=say)
     say(f"{page}: open it in a browser")

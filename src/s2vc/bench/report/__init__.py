@@ -79,21 +79,23 @@ def write_view(
     *,
     source: str | Path | None = None,
     frames: int | None = None,
+    model: str | None = None,
     device: str = "auto",
     say: Say = lambda line: None,
 ) -> Path:
     """Write a player of two files (videos or ``.s2vc``) to ``out``/index.html; the page's path.
 
-    ``source`` is a third, shown beside them; ``frames``: at most so many of each. Frames are paired by their
-    index, as the bench does; the rate is the first file's that has one. Raises InputError where a file
-    cannot be read, OutputError where nothing can be written.
+    ``source`` is a third, shown beside them; ``frames``: at most so many of each; ``model``: of ``.s2vc``
+    files whose model the package has not. Frames are paired by their index, as the bench does; the rate is
+    the first file's that has one. Raises InputError where a file cannot be read, OutputError where nothing
+    can be written.
     """
     from s2vc.bench.report.sides import view_sides
 
     page = check_target(Path(out))
     named = {"source": source, "a": a, "b": b}
     paths = {side: Path(path) for side, path in named.items() if path is not None}
-    sides = view_sides(paths, page.parent, frames, device, say)
+    sides = view_sides(paths, page.parent, frames, model, device, say)
     write_page(
         page,
         ["common.js", "player.js", "view.js"],

@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from s2vc.bench.process import run_child
 from s2vc.bench.results import make_folder, read_json, write_json
 from s2vc.errors import OutputError, S2vcError
 
@@ -118,16 +118,20 @@ def _webp(frames: Sequence[np.ndarray]) -> bytes:
 
 
 @contextmanager
-def decoded_ours(coded: Path, frames: int | None = None, device: str = "cpu") -> Iterator[Path]:
+def decoded_ours(
+    coded: Path, frames: int | None = None, model: str | None = None, device: str = "cpu"
+) -> Iterator[Path]:
     """What an ``.s2vc`` file decodes to, at most ``frames`` frames, in a process of its own.
 
-    The video exists as long as the context. Raises S2vcError with the decoder's last line of complaint.
+    ``model`` is its model's name or path where the package has it not. The video exists as long as the
+    context. Raises S2vcError with the decoder's last line of complaint.
     """
-    limit = [] if frames is None else ["--frames", str(frames)]
+    more = [] if frames is None else ["--frames", str(frames)]
+    more += [] if model is None else ["--model", model]
     with tempfile.TemporaryDirectory(prefix="s2vc-report-") as scratch:
         target = Path(scratch) / "decoded.mkv"
         command = [sys.executable, "-m", "s2vc", "decode", str(coded), str(target), "--lossless", "-q"]
-        _run([*command, "--device", device, *limit])
+        run_child([*command, "--device", device, *more])
         yield target
 
 
@@ -143,15 +147,7 @@ def decoded_by_ffmpeg(coded: Path, size: tuple[int, int] | None) -> Iterator[Pat
     with tempfile.TemporaryDirectory(prefix="s2vc-report-") as scratch:
         target = Path(scratch) / "decoded.mkv"
         command = [ffmpeg(), "-hide_banner", "-loglevel", "error", "-nostdin", "-y", "-threads", "1"]
-        _run([*command, "-i", str(coded), "-fps_mode", "passthrough", *larger, "-c:v", "ffv1", str(target)])
+        run_child(
+            [*command, "-i", str(coded), "-fps_mode", "passthrough", *larger, "-c:v", "ffv1", str(target)]
+        )
         yield target
-
-
-def _run(command: Sequence[str]) -> None:
-    try:
-        done = subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL)
-    except OSError as error:
-        raise S2vcError(f"{command[0]} cannot be started: {error.strerror}") from error
-    if done.returncode:
-        lines = [line for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
-        raise S2vcError(lines[-1].strip().removeprefix("s2vc: ") if lines else f"exit {done.returncode}")

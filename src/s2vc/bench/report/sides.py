@@ -115,7 +115,8 @@ def _point(result: Result, file: Path | None, page: Path) -> Pictures:
 def _counted(frames: Iterator[np.ndarray], count: int) -> Iterator[np.ndarray]:
     """The frames, if they are as many as were measured."""
     seen = 0
-    for seen, frame in enumerate(frames, 1):  # noqa: B007
+    for frame in frames:
+        seen += 1
         yield frame
     if seen != count:
         raise S2vcError(f"{seen} frames came back, {count} were measured")
@@ -130,17 +131,20 @@ def _rate(path: Path) -> float | None:
 
 
 def view_sides(
-    paths: dict[str, Path], page: Path, frames: int | None, device: str, say: Say
+    paths: dict[str, Path], page: Path, frames: int | None, model: str | None, device: str, say: Say
 ) -> dict[str, Any]:
-    """{"rate": frames a second, "sides": {side: {"label", "pictures", "aspect"}}} of files to look at."""
+    """{"rate": frames a second, "sides": {side: {"label", "pictures", "aspect"}}} of files to look at.
+
+    ``model`` and ``device`` are for files of ours.
+    """
     sides: dict[str, Any] = {}
     rate: Fraction | None = None
     for side, path in paths.items():
         if not path.exists():
             raise InputError(f"no file {path}: check the name")
-        say(f"pictures of {path}")
+        say(f"pictures of {path}" + ("" if frames is None else f", at most {frames}"))
         if path.suffix == ".s2vc":
-            with decoded_ours(path, frames, device) as video:
+            with decoded_ours(path, frames, model, device) as video:
                 made, found = _file(video, path, page, frames)
         else:
             made, found = _file(path, path, page, frames)
@@ -162,6 +166,5 @@ def _file(video: Path, named: Path, page: Path, limit: int | None) -> tuple[dict
     aspect = info.width * info.sample_aspect_ratio / info.height
     return {
         "pictures": vars(pictures),
-        "bytes": stat.st_size,
         "aspect": float(1 / aspect if turns % 2 else aspect),
     }, info.average_rate

@@ -16,7 +16,7 @@ async function loadPlotly() {
   document.head.append(script);
 }
 
-const metricTitle = (metric) => metric.label + (metric.trained.length ? " †" : "");
+const marked = (metric, text) => text + (metric.trained.length ? " †" : "");
 
 function plotLayout(x, y) {
   const [front, line, back] = [cssColour("--front"), cssColour("--line"), cssColour("--back")];
@@ -67,7 +67,7 @@ function drawRates(place, report, points, metric, { about, complete = () => true
   });
   const layout = plotLayout(
     { title: { text: "bits a pixel" }, type: "log", tickvals: TICKS, ticktext: TICKS.map((tick) => figure(tick)) },
-    { title: { text: plotText(metricTitle(metric)) } },
+    { title: { text: plotText(marked(metric, metric.name)) } },
   );
   const drawn = Plotly.react(place, traces, layout, PLOT_OPTIONS);
   place.removeAllListeners("plotly_click");
@@ -89,7 +89,7 @@ function drawFrames(place, curves, metric, frame, picked) {
   }));
   const layout = plotLayout(
     { title: { text: "frame" }, rangemode: "tozero" },
-    { title: { text: plotText(metricTitle(metric)) } },
+    { title: { text: plotText(marked(metric, metric.name)) } },
   );
   layout.shapes = [frameMark(frame)];
   const drawn = Plotly.react(place, traces, layout, PLOT_OPTIONS);

@@ -35,7 +35,7 @@ class Report {
 
   fill() {
     const [metric, clip, anchor] = ["metric", "clip", "anchor"].map(byId);
-    this.metrics.forEach((one) => metric.append(make("option", { value: one.name }, metricTitle(one))));
+    this.metrics.forEach((one) => metric.append(make("option", { value: one.name }, marked(one, one.label))));
     metric.value = this.metric.name;
     this.clips.forEach((one, number) => clip.append(make("option", { value: number }, one.name)));
     metric.addEventListener("change", () => {
@@ -124,11 +124,10 @@ class Report {
   showMetric() {
     const { trained, label, higher } = this.metric;
     const direction = higher === null ? "" : `${higher ? "Higher" : "Lower"} is better. `;
-    const marked = this.metrics.filter((metric) => metric.trained.length);
-    const models = [...new Set(marked.flatMap((metric) => metric.trained))].join(", ");
+    const models = [...new Set(this.metrics.flatMap((metric) => metric.trained))].join(", ");
     byId("metric-note").textContent = direction + (trained.length
       ? `† ${trained.join(", ")} was trained on ${label} or on the network it stands on: no witness for that model.`
-      : marked.length ? `† marks metrics that ${models} was trained on, or on their network; ${label} is none of them.` : "");
+      : models ? `† marks metrics that ${models} was trained on, or on their network; ${label} is none of them.` : "");
     this.showComparison();
     this.showPoints();
     this.drawPlots();

@@ -4,6 +4,7 @@
 const percent = (value) => `${value > 0 ? "+" : value < 0 ? "−" : ""}${Math.abs(value).toFixed(1)} %`;
 const better = (value) => (value < 0 ? "fewer" : value > 0 ? "more" : null);
 const head = (...texts) => make("thead", {}, make("tr", {}, ...texts.map((text) => make("th", { scope: "col" }, text))));
+const metricHead = (metric) => make("abbr", { title: metric.label }, marked(metric, metric.name));
 
 /** BD-rates against an anchor: the codecs as columns, the mean over clips and each clip as rows. */
 function comparisonTable(compared, pickClip) {
@@ -61,7 +62,7 @@ function pointsTable(report, points, columns, chosen = () => false) {
       ...report.metrics.map((metric) => metricCell(point, metric)));
   });
   const titles = ["point", "bits a pixel", "bytes", ...columns.map(([title]) => title),
-    ...report.metrics.map(metricTitle)];
+    ...report.metrics.map(metricHead)];
   return make("table", {}, head(...titles), make("tbody", {}, ...rows));
 }
 
