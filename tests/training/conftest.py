@@ -12,20 +12,8 @@ import numpy as np
 import pytest
 import yaml
 
-WIDTHS = {
-    "latent": 16,
-    "hyper": 4,
-    "width8": 12,
-    "width16": 12,
-    "prior16": 12,
-    "unet16": 12,
-    "unet32": 12,
-    "token": 12,
-    "renderer": 8,
-    "knots": 4,
-    "entropy_trunk": 12,
-    "entropy_first": 8,
-}
+SMOKE = Path(__file__).parents[2] / "recipes" / "smoke.yaml"
+WIDTHS = yaml.safe_load(SMOKE.read_text())["model"]
 
 
 def write_clip(path: Path, frames: list[np.ndarray]) -> None:

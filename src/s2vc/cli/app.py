@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from . import bench, decode, demo, encode, export, info, train, verify, view
+from . import bench, decode, demo, encode, export, import_published, info, pack, play, train, verify, view
 
 app = typer.Typer(
     name="s2vc",
@@ -38,11 +38,14 @@ app.command("encode")(encode.encode)
 app.command("decode")(decode.decode)
 app.command("info")(info.info)
 app.command("verify")(verify.verify)
+app.command("play")(play.play)
 app.command("view")(view.view)
 app.command("demo")(demo.demo)
 app.add_typer(bench.app, name="bench")
+app.command("pack")(pack.pack)
 app.command("train")(train.train)
 app.command("export")(export.export)
+app.command("import-published")(import_published.import_published)
 
 
 def run() -> None:

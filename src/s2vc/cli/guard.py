@@ -28,6 +28,9 @@ _EXTRAS = {
     "plotly": "bench",
     "jinja2": "bench",
     "skvideo": "demo",
+    "matplotlib": "plot",
+    "tensorboard": "train",
+    "transformers": "train",
 }
 
 

@@ -102,7 +102,7 @@ def passes(data: Data) -> list[tuple[float, int]]:
     return near + [(scales[0], sign * step) for step in skips for sign in (1, -1)]
 
 
-def _shrunk(picture: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
+def shrunk(picture: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
     if scale != 1.0:
         size = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
         picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
@@ -116,7 +116,7 @@ def decode(path: Path, scale: float) -> NDArray[np.uint8]:
     Raises InputError or DamagedError where it cannot be read, or has fewer than two frames.
     """
     with open_video(path) as reader:
-        frames = [_shrunk(frame.rgb, scale) for frame in reader]
+        frames = [shrunk(frame.rgb, scale) for frame in reader]
     if len(frames) < 2 or min(frames[0].shape[:2]) < BLOCK:
         raise InputError(f"{path} is too short or too small: at least two frames of 16 x 16 are needed")
     return np.stack(frames)

@@ -69,7 +69,7 @@ class FeatureCache:
             ]
             save_array(self._clip_path(clip), np.stack(frames))
         for path in stills:
-            picture = cv2.cvtColor(np.asarray(cv2.imread(str(path))), cv2.COLOR_BGR2RGB)
+            picture = np.asarray(cv2.imread(str(path)), np.uint8)[..., ::-1]
             save_array(self._still_path(path), _features(teacher, picture)[None])
 
     def open(self, library: Library) -> None:
