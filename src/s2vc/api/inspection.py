@@ -59,6 +59,23 @@ class FileInfo:
     chapters: list[str]
     metadata: dict[str, str]
     damaged: str | None = None
+    frame_list: list[FrameInfo] | None = None
+
+
+@dataclass(frozen=True)
+class FrameInfo:
+    """A coded frame. ``time`` in seconds, ``bytes`` of its payload, ``kind`` "I" or "P".
+
+    ``reset``: the feature buffer was read as empty. ``opens``: the first of its chunk.
+    """
+
+    number: int
+    time: float
+    kind: str
+    reset: bool
+    opens: bool
+    quality: int
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -119,23 +136,56 @@ def bytes_of_extras(header: Header, packets: int) -> int:
     return packets + len(pack_header(header)) - len(pack_header(bare))
 
 
-def info(source: PathLike) -> FileInfo:
+class _Frames:
+    """Makes a list of frames of a file's chunks."""
+
+    def __init__(self, header: Header) -> None:
+        from s2vc.codec.schedule import Schedule
+
+        self.found: list[FrameInfo] = []
+        self._schedule = Schedule(header.reset_period)
+        self._time_base = header.time_base
+
+    def add(self, chunk: Chunk) -> None:
+        for place, (packet, quality) in enumerate(zip(chunk.packets, chunk.qualities, strict=True)):
+            kind = self._schedule.next(chunk.intra and place == 0, quality)
+            self.found.append(
+                FrameInfo(
+                    number=chunk.first_frame + place,
+                    time=float(chunk.times[place] * self._time_base),
+                    kind="I" if kind.intra else "P",
+                    reset=kind.reset,
+                    opens=chunk.opens and place == 0,
+                    quality=quality,
+                    bytes=len(packet.payload),
+                )
+            )
+
+
+def info(source: PathLike, *, frame_list: bool = False) -> FileInfo:
     """What an .s2vc file says of itself; needs no model and no torch. Raises InputError, FormatError.
+
+    frame_list: and of each of its frames.
 
     >>> import s2vc
     >>> facts = s2vc.info("holiday.s2vc")
     >>> (facts.width, facts.height, facts.frames, facts.quality)
     (64, 48, 12, [32])
+    >>> [frame.kind for frame in s2vc.info("holiday.s2vc", frame_list=True).frame_list][:3]
+    ['I', 'P', 'P']
     """
     with binary_input(source) as stream:
         reader = StreamReader(stream)
         tally, damaged = _Tally(), None
+        each = _Frames(reader.header) if frame_list else None
         try:
             for item in reader:
                 if isinstance(item, TrackPacket):
                     tally.add_packet(item)
                 else:
                     tally.add(item)
+                    if each is not None:
+                        each.add(item)
                     if item.damaged:
                         damaged = f"{name(source)}: frame {item.first_frame} begins a damaged chunk"
             damaged = damaged or damage_of_tracks(reader, source)
@@ -176,6 +226,7 @@ def info(source: PathLike) -> FileInfo:
         ],
         metadata=dict(header.metadata),
         damaged=damaged,
+        frame_list=None if each is None else each.found,
     )
 
 

@@ -21,6 +21,10 @@ def decode(
     duration: options.Duration = None,
     frames: options.Frames = None,
     lossless: Annotated[bool, typer.Option("--lossless", help="FFV1 in .mkv: every pixel kept.")] = False,
+    conceal: Annotated[
+        bool,
+        typer.Option("--conceal", help="Go on behind damage: the last good picture until the next I-frame."),
+    ] = False,
     model: options.ModelPlace = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
@@ -48,6 +52,7 @@ def decode(
             duration=length,
             frames=frames,
             lossless=lossless,
+            conceal=conceal,
             device=device,
             overwrite=overwrite,
             threads=threads,

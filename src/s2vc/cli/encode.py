@@ -20,8 +20,22 @@ def encode(
     quality: Annotated[int, typer.Option(min=0, max=63, help="Higher is better, and larger.")] = 32,
     keyint: Annotated[
         str | None,
-        typer.Option(metavar="N|10s", help="An I-frame at least every N frames or seconds (default: 10s)."),
+        typer.Option(
+            metavar="auto|N|10s",
+            help="I-frames every N frames or seconds; auto (the default): at scene cuts, and every 10 s.",
+        ),
     ] = None,
+    min_keyint: Annotated[
+        str | None,
+        typer.Option(metavar="N|0.5s", help="With auto: no I-frame for a cut nearer to the last (0.5s)."),
+    ] = None,
+    low_delay: Annotated[
+        bool, typer.Option("--low-delay", help="Each frame leaves at once, for live use; a little larger.")
+    ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on where a run was stopped; its work waits in OUT.s2vc.part."),
+    ] = False,
     audio: Annotated[
         str, typer.Option(metavar="copy|opus|none", help="Keep the sound as it is, code it anew, or drop it.")
     ] = "copy",
@@ -49,6 +63,7 @@ def encode(
     options.check_device(device)
     options.check_choice(audio, ("copy", "opus", "none"), "--audio")
     interval = options.parse_keyint(keyint)
+    shortest = options.parse_keyint(min_keyint, "--min-keyint")
     size = options.parse_size(scale, "--scale")
     begin = options.parse_time(start, "--start")
     length = options.parse_time(duration, "--duration")
@@ -62,6 +77,9 @@ def encode(
             model=model,
             quality=quality,
             keyint=interval,
+            min_keyint=shortest,
+            low_delay=low_delay,
+            resume=resume,
             audio=audio,
             device=device,
             start=begin,

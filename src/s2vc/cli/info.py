@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,22 +14,46 @@ from .guard import end_damaged, guarded
 @guarded
 def info(
     source: Annotated[str, typer.Argument(metavar="FILE", help="An .s2vc file, or - for stdin.")],
+    frames: Annotated[bool, typer.Option("--frames", help="A table of the frames, too.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Plot the frames' sizes and qualities.")
+    ] = None,
+    overwrite: options.Overwrite = False,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
     """Say what is in an .s2vc file; needs no model and no torch."""
     from .. import api
 
-    facts = output.plain(api.info(source))
+    result = api.info(source, frame_list=frames or plot is not None)
+    if plot is not None:
+        from ..api.plots import plot_frames
+
+        plot_frames(result.frame_list or [], plot, title=str(source), overwrite=overwrite)
+    facts = output.plain(result)
+    listed = facts.pop("frame_list", None)
     if json:
-        output.print_json(facts)
+        output.print_json({**facts, "frame_list": listed} if frames else facts)
     else:
         width = max(len(name) for name in facts)
         for name, value in facts.items():
             if value is not None:
                 print(f"{name.replace('_', ' '):{width}}  {_text(value)}")
+        if frames:
+            _print_table(listed)
     if facts["damaged"]:
         end_damaged(facts["damaged"])
+
+
+def _print_table(frames: list[dict[str, Any]]) -> None:
+    """A line a frame; ``*`` where a chunk begins."""
+    print(f"\n{'frame':>7}   {'seconds':>10}  kind     quality  {'bytes':>7}")
+    for frame in frames:
+        kind = "I" if frame["kind"] == "I" else "P reset" if frame["reset"] else "P"
+        print(
+            f"{frame['number']:>7} {'*' if frame['opens'] else ' '} {frame['time']:>10.3f}  {kind:<7}  "
+            f"{frame['quality']:>7}  {frame['bytes']:>7}"
+        )
 
 
 def _text(value: Any) -> str:

@@ -56,15 +56,18 @@ def parse_size(text: str | None, option: str) -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
-def parse_keyint(text: str | None) -> int | str | None:
-    """An interval of I-frames: a count of frames, or a text such as ``10s`` that the codec resolves."""
-    if text is None:
-        return None
+def parse_keyint(text: str | None, option: str = "--keyint") -> int | str | None:
+    """An interval of I-frames: a count of frames, or a text such as ``10s`` that the codec resolves.
+
+    ``--keyint`` may also be ``auto``.
+    """
+    if text is None or (text == "auto" and option == "--keyint"):
+        return text
     if re.fullmatch(r"[1-9][0-9]{0,8}", text):
         return int(text)
     if re.fullmatch(r"([0-9]+\.?[0-9]*|\.[0-9]+)s", text) and float(text[:-1]) > 0:
         return text
-    raise _wrong("--keyint", f"{text!r} is not an interval: frames such as 250, or seconds such as 10s")
+    raise _wrong(option, f"{text!r} is not an interval: frames such as 250, or seconds such as 10s")
 
 
 def parse_range(text: str | None, option: str) -> tuple[float, float] | None:

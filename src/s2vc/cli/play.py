@@ -1,0 +1,41 @@
+"""``s2vc play``: an .s2vc file in a window."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from . import options, output
+from .guard import guarded
+
+
+@guarded
+def play(
+    source: Annotated[str, typer.Argument(metavar="FILE", help="An .s2vc file, or - for stdin.")],
+    start: options.Start = None,
+    conceal: Annotated[
+        bool,
+        typer.Option("--conceal", help="Go on behind damage: the last good picture until the next I-frame."),
+    ] = False,
+    model: options.ModelPlace = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    debug: options.Debug = False,
+) -> None:
+    """Play an .s2vc file with mpv or ffplay; type a time to go there."""
+    options.check_device(device)
+    begin = options.parse_time(start, "--start")
+    more = ["--device", device]
+    if conceal:
+        more.append("--conceal")
+    if model is not None:
+        more += ["--model", model]
+    if threads is not None:
+        more += ["--threads", str(threads)]
+
+    from ..api.playing import play as play_file
+
+    code = play_file(source, start=begin, options=more, say=output.say)
+    if code:
+        raise typer.Exit(code)
