@@ -174,22 +174,21 @@ def test_results_are_the_same_whatever_the_number_of_workers(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
 def test_a_run_that_ends_in_the_middle_is_taken_up_again(
     clips: Path, three: tuple[str, ...], whole: Path, tmp_path: Path, end: signal.Signals
 ) -> None:
     path, out = tmp_path / "spec.yaml", tmp_path / "out"
     path.write_text(yaml.safe_dump(json.loads(two_codecs(clips, three).model_dump_json())))
     command = [sys.executable, "-m", "s2vc", "bench", "run", str(path), "--out", str(out)]
-    running = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    assert running.stderr is not None
-    for line in running.stderr:
-        if "bpp" in line:  # the first result is there
-            running.send_signal(end)
-            break
-    running.stderr.read()
-    assert running.wait() == (130 if end == signal.SIGINT else -signal.SIGKILL)
-    running.stderr.close()
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as running:
+        assert running.stderr is not None
+        for line in running.stderr:
+            if "bpp" in line:  # the first result is there
+                running.send_signal(end)
+                break
+        running.stderr.read()
+    assert running.returncode == (130 if end == signal.SIGTERM else -signal.SIGKILL)
     left = timeless_results(out)
     assert 0 < len(left) < 12 and not any("error" in content for content in left)
     outcome = run(two_codecs(clips, three), out)
