@@ -197,3 +197,25 @@ def test_a_run_starts_from_a_model(write_recipe, tmp_path, footage, cache, mini)
     recipe, out = write_recipe({**CASCADE, "steps": 1}, start=str(mini)), tmp_path / "run"
     run(recipe, out, footage, cache)
     assert read_checkpoint(out).progress.history[0]["model"] == "mini-1"
+
+
+def test_tokens_learn_a_teachers_features(write_recipe, tmp_path, footage, monkeypatch):
+    class Mean(torch.nn.Module):
+        width = 3
+
+        def forward(self, pictures):
+            return torch.nn.functional.avg_pool2d(pictures, 16)
+
+    monkeypatch.setattr("s2vc.perceptual.teachers.load_teacher", lambda name: Mean())
+    keys = {"kind": "cascade", "steps": 3, "frames": 2, "longest": 8, "losses": {"semantic": 0.5}}
+    recipe, out = write_recipe(keys, teacher="mean"), tmp_path / "run"
+    seen = run(recipe, out, footage, tmp_path / "cache")
+    assert any("semantic" in figures for figures in seen)
+    found = read_checkpoint(out)
+    assert found.part("aux.projection.")
+    # The features are cached: another run needs no teacher, and goes on with the projection.
+    monkeypatch.setattr("s2vc.perceptual.teachers.load_teacher", None)
+    run(write_recipe({**keys, "steps": 1, "learning_rate": 1e-12}, teacher="mean"), tmp_path / "next", footage,
+        tmp_path / "cache", start=str(out))  # fmt: skip
+    kept = read_checkpoint(tmp_path / "next").part("aux.projection.")
+    torch.testing.assert_close(kept, found.part("aux.projection."))
