@@ -115,6 +115,7 @@ def test_a_folder_that_cannot_be_written(clips: Path, tmp_path: Path) -> None:
         run(spec(clips, crf=(40,)), tmp_path / "file")
 
 
+@pytest.mark.slow
 def test_only_the_codecs_asked_for(clips: Path, tmp_path: Path) -> None:
     both = spec(clips, crf=(40,)).model_copy(
         update={"codecs": (*spec(clips).codecs, Ours(kind="s2vc", quality=(0,)))}
@@ -166,6 +167,7 @@ def whole(clips: Path, three: tuple[str, ...], tmp_path_factory: pytest.TempPath
     return folder
 
 
+@pytest.mark.slow
 def test_results_are_the_same_whatever_the_number_of_workers(
     clips: Path, three: tuple[str, ...], whole: Path, tmp_path: Path
 ) -> None:
