@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -14,11 +17,27 @@ from s2vc.codec.encoder import VideoEncoder
 from s2vc.codec.protocol import MOTION
 from s2vc.entropy.motion import motion_bits
 
+FRAMES = 100  # resets at 1, 33, 65, 97
+
 
 @pytest.fixture(scope="module")
 def model(mini):
     """The mini model, loaded anew for each module: tests may hang hooks on it."""
     return s2vc.load(str(mini), device="cpu")
+
+
+@pytest.fixture(params=["mini", pytest.param("shipped", marks=pytest.mark.slow)])
+def coding(request, mini, scene):
+    """(model, pictures of 100 frames): the mini model and a drawn scene, or ``tiny`` and real footage."""
+    if request.param == "mini":
+        return str(mini), scene(FRAMES)
+    folder = os.environ.get("S2VC_DATA_DIR")
+    if not folder:
+        pytest.skip("S2VC_DATA_DIR names no footage")
+    with av.open(str(Path(folder) / "dev" / "carphone_176x144_30.mp4")) as container:
+        pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    forth_and_back = pictures + pictures[::-1]
+    return "tiny", forth_and_back[:FRAMES]
 
 
 @dataclass

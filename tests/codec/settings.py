@@ -1,4 +1,4 @@
-"""One process of ``test_settings``: threads and oneDNN as told, encode or decode with the mini model.
+"""One process of ``test_settings``: threads and oneDNN as told, encode or decode with one model.
 
 settings.py THREADS 0|1 MODEL encode PICTURES.npy OUT.s2vc RECON.npy
 settings.py THREADS 0|1 MODEL decode IN.s2vc... OUT.npz

@@ -10,8 +10,6 @@ import torch
 
 import s2vc
 
-FRAMES = 100  # resets at 1, 33, 65, 97
-
 
 class Noise:
     """Multiplies every output of a network's layers by 1 + strength · noise."""
@@ -33,11 +31,15 @@ class Noise:
 
 
 @pytest.mark.parametrize("quality", [5, 32, 60])
-def test_noise_in_every_layer_of_the_decoder(mini, scene, psnr, quality):
+def test_noise_in_every_layer_of_the_decoder(coding, psnr, quality):
+    name, pictures = coding
+    (height, width, _), count = pictures[0].shape, len(pictures)
     stream, shown = io.BytesIO(), []
-    model = s2vc.load(str(mini), device="cpu")
-    with s2vc.Encoder(stream, 50, 38, model=model, quality=quality, reconstruct=shown.append) as encoder:
-        for picture in scene(FRAMES):
+    model = s2vc.load(name, device="cpu")
+    with s2vc.Encoder(
+        stream, width, height, model=model, quality=quality, keyint=1000, reconstruct=shown.append
+    ) as encoder:
+        for picture in pictures:
             encoder.write(picture)
 
     def decode(decoder):
@@ -60,15 +62,15 @@ def test_noise_in_every_layer_of_the_decoder(mini, scene, psnr, quality):
         return list(decoder), taken
 
     stream.seek(0)
-    frames, symbols = decode(s2vc.Decoder(stream, model=s2vc.load(str(mini), device="cpu")))
+    frames, symbols = decode(s2vc.Decoder(stream, model=s2vc.load(name, device="cpu")))
     assert all((f.picture == s.rgb).all() for f, s in zip(frames, shown, strict=True))
 
-    other = s2vc.load(str(mini), device="cpu")
+    other = s2vc.load(name, device="cpu")
     noise = Noise(other, 1e-3)
     stream.seek(0)
     frames, perturbed = decode(s2vc.Decoder(stream, model=other))
-    assert noise.calls > 30 * FRAMES
-    assert len(frames) == FRAMES and len(perturbed) == len(symbols) == 4 * FRAMES - 1
+    assert noise.calls > 30 * count
+    assert len(frames) == count and len(perturbed) == len(symbols) == 4 * count - 1
     for (name, values), (expected_name, expected) in zip(perturbed, symbols, strict=True):
         assert name == expected_name
         np.testing.assert_array_equal(values, expected)
