@@ -57,6 +57,7 @@ def make_sampler(library: Library, slots, **changes) -> Sampler:
         "frames": 2,
         "crop": 48,
         "longest": 8,
+        "short_share": 0.25,
         "still_share": 0.3,
         "reset_period": 3,
         "seed": 7,
@@ -72,6 +73,13 @@ def test_slots_are_the_same_whoever_draws_them(library):
         for name in ("pictures", "motion", "intra", "reset", "age", "quality"):
             both = np.concatenate([getattr(part, name) for part in parts])
             np.testing.assert_array_equal(getattr(batch, name), both)
+
+
+def test_half_of_what_is_seen_opens_with_an_i_frame(library):
+    sampler = make_sampler(library, range(4), short_share=0.5)
+    opening = np.concatenate([sampler.next().intra[:, 0] for _ in range(150)])
+    # The other half is in sequences of 2, 3 and 4 windows, as much in each.
+    assert opening.mean() == pytest.approx(0.5 + 0.5 * (1 / 2 + 1 / 3 + 1 / 4) / 3, abs=0.06)
 
 
 def test_a_sampler_goes_on_where_another_stopped(library):

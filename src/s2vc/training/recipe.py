@@ -77,6 +77,7 @@ class Stage(_Strict):
     frames: int = Field(4, ge=1)  # that gradients see at once
     crop: int = Field(128, ge=32, multiple_of=16)
     longest: int = Field(32, ge=1)  # frames of a sequence, buffers carried from step to step
+    short_share: float = Field(0.5, gt=0, le=1)  # of what is seen: sequences that end with their first step
     still_share: float = Field(0.2, ge=0, le=1)  # of sequences made of photographs
 
     train: list[str] = Field([])  # parts; empty: all that the stage's kind touches

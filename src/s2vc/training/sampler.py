@@ -66,6 +66,7 @@ class Sampler:
         frames: int,
         crop: int,
         longest: int,
+        short_share: float,
         still_share: float,
         reset_period: int,
         seed: int,
@@ -81,6 +82,7 @@ class Sampler:
         if not self.clips and not self.images:
             raise InputError(f"no clip has {frames} frames of {crop} x {crop}: give the stage a smaller crop")
         self.frames, self.crop, self.longest = frames, crop, longest
+        self.short_share = short_share
         self.still_share, self.reset_period = still_share, reset_period
         self.seed, self.stage, self.features = seed, stage, features
         sizes = [len(c.frames) * np.sqrt(c.frames.shape[1] * c.frames.shape[2]) for c in self.clips]
@@ -130,7 +132,10 @@ class Sampler:
     def _open(self, number: int, slot: _Slot, ordinal: int) -> None:
         random = stream(self.seed, Purpose.SEQUENCE, self.stage, number, ordinal)
         most = self.longest // self.frames
-        length = int(random.integers(min(2, most), most + 1)) * self.frames
+        lengths = np.arange(1, most + 1)
+        share = np.where(lengths == 1, self.short_share, (1 - self.short_share) / max(1, most - 1))
+        odds = share / lengths  # a sequence of n windows is seen n times
+        length = int(random.choice(lengths, p=odds / odds.sum())) * self.frames
         footage = self._footage(random, length)
         if length >= CUT_LENGTH and random.random() < CUT_SHARE:
             footage = footage.cut_to(self._footage(random, length), int(random.integers(2, length - 1)))

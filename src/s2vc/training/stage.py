@@ -83,6 +83,7 @@ class StageRun:
             frames=stage.frames,
             crop=stage.crop,
             longest=stage.longest,
+            short_share=stage.short_share,
             still_share=stage.still_share,
             reset_period=self.model.config.reset_period,
             seed=context.recipe.seed,
