@@ -14,7 +14,7 @@ from s2vc.bitstream import Chunk, Header
 from s2vc.codec.packets import read_packet
 from s2vc.codec.protocol import FrameKind, FrameModel, Picture, SymbolModel, Symbols
 from s2vc.codec.schedule import LOOK_BACK, Schedule, padded_size, windows
-from s2vc.errors import DamagedError
+from s2vc.errors import DamagedError, SymbolMismatchError
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class ChunkSymbols:
     kinds: list[FrameKind]
     symbols: list[Symbols]
     damage: str | None
+    differs: bool = False  # the bytes are sound: symbols read here differ from those encoded
 
 
 class SymbolReader:
@@ -54,7 +55,7 @@ class SymbolReader:
         """Symbols of a chunk's packets, up to the first whose checksum does not fit."""
         result = ChunkSymbols(chunk, [], [], None)
         if chunk.opens:
-            self._memory = self.model.new_memory(*self._size)
+            self._memory = self.model.new_memory(*self._size, self._memory)
         for number, (packet, quality) in enumerate(zip(chunk.packets, chunk.qualities, strict=True)):
             if self.stopped.is_set():
                 break
@@ -67,6 +68,7 @@ class SymbolReader:
                 symbols = None
             if symbols is None:
                 result.damage = f"frame {chunk.first_frame + number} is damaged"
+                result.differs = not self.model.exact
                 return result
             result.kinds.append(kind)
             result.symbols.append(symbols)
@@ -119,7 +121,8 @@ class VideoDecoder:
         self._unpainted: deque[_Window] = deque()  # before ``start``
 
     def decode(self, chunks: Iterable[Chunk], *, live: bool = False) -> Iterator[DecodedFrame]:
-        """All frames of the chunks. Raises DamagedError after the last sound frame before damage.
+        """All frames of the chunks. Raises DamagedError after the last sound frame before damage,
+        SymbolMismatchError after the last that reads as it was encoded.
 
         ``live``: give a chunk's frames before asking for the next chunk, which may not have been made yet.
         Otherwise its symbols are read meanwhile.
@@ -157,6 +160,12 @@ class VideoDecoder:
 
     def _sound(self, read: ChunkSymbols) -> Iterator[DecodedFrame]:
         yield from self._pictures(read)
+        if read.differs:
+            frame = read.chunk.first_frame + len(read.symbols)
+            raise SymbolMismatchError(
+                f"frame {frame} reads differently here than where it was encoded: decode on such a device, "
+                "with the same versions"
+            )
         if read.damage is not None:
             raise DamagedError(f"{read.damage}: the frames before it were decoded")
 

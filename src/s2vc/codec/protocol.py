@@ -54,10 +54,20 @@ Parts: TypeAlias = Generator[Part, Integers, None]
 
 
 class SymbolModel(Protocol):
-    """Table indices of a preset's packets."""
+    """Table indices of a preset's packets.
 
-    def new_memory(self, height: int, width: int) -> Any:
-        """What the entropy model remembers at the start of a chunk of padded pictures."""
+    ``exact``: they are functions of integers, the same on every machine. Where they are not, symbols that do
+    not fit their checksum in sound bytes are the machine's fault.
+    """
+
+    exact: bool
+
+    def new_memory(self, height: int, width: int, before: Any = None) -> Any:
+        """What the entropy model remembers at the start of a chunk of padded pictures.
+
+        ``before``: what it remembered at the end of the chunk before. ``tiny`` forgets it; ``base``, whose
+        tables come out of the picture buffer, goes on from it.
+        """
 
     def parts(self, kind: FrameKind, memory: Any) -> Parts:
         """A packet's parts in coding order; each ``yield`` is sent the part's symbols. Updates ``memory``."""

@@ -25,10 +25,12 @@ class TinyMemory:
 class TinySymbols:
     """Coding order: z, motion (P-frames), y of pass 0, y of pass 1."""
 
+    exact = True
+
     def __init__(self, model: IntegerEntropyModel, tables: Tables) -> None:
         self.model, self.tables = model, tables
 
-    def new_memory(self, height: int, width: int) -> TinyMemory:
+    def new_memory(self, height: int, width: int, before: object = None) -> TinyMemory:
         shape = (self.model.latent_channels, height // BLOCK, width // BLOCK)
         return TinyMemory(np.zeros(shape))
 

@@ -23,6 +23,7 @@ from s2vc.errors import ModelError
 
 FORMAT, VERSION = "s2vc-model", 1
 SUFFIX = ".safetensors"
+INDEX = "model.json"
 EMBEDDED = Path(__file__).parent / "weights"
 DEFAULT = "tiny"
 
@@ -49,7 +50,9 @@ class ModelFile:
 
     @classmethod
     def open(cls, path: Path) -> ModelFile:
-        """Read a model file's description; ModelError names what is wrong with it."""
+        """Read a model file's description, or a model folder's; ModelError names what is wrong with it."""
+        if path.is_dir():
+            return cls._open_folder(path)
         try:
             with safe_open(path, framework="numpy") as stream:
                 metadata = stream.metadata() or {}
@@ -66,6 +69,19 @@ class ModelFile:
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{path}: its description is damaged ({error}): fetch it again") from None
 
+    @classmethod
+    def _open_folder(cls, path: Path) -> ModelFile:
+        """What ``s2vc import-published`` made of a release; weights are read with the networks."""
+        try:
+            index = json.loads((path / INDEX).read_text())
+            return cls(path, index["preset"], index["id"], index)
+        except OSError:
+            raise ModelError(
+                f"{path} is a folder without {INDEX}: make a model of a release with 's2vc import-published'"
+            ) from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{path / INDEX} is damaged ({error!r}): import the release again") from None
+
     def tensors(self, *prefixes: str) -> dict[str, NDArray[Any]]:
         """Tensors whose names begin with one of the prefixes (all of them without any)."""
         with safe_open(self.path, framework="numpy") as stream:
@@ -75,6 +91,8 @@ class ModelFile:
     @cached_property
     def digest(self) -> bytes:
         """The first eight bytes of the content's SHA-256: what files of this model carry."""
+        if "digest" in self.config:  # of a folder: of what it was imported from
+            return bytes.fromhex(self.config["digest"])[:8]
         return digest_of(self.tensors())[:8]
 
 
@@ -89,7 +107,9 @@ def write_model(
         "id": model_id,
         "config": json.dumps(dict(config), sort_keys=True),
     }
-    path.write_bytes(_canonical(save({name: np.ascontiguousarray(t) for name, t in tensors.items()}, metadata)))
+    path.write_bytes(
+        _canonical(save({name: np.ascontiguousarray(t) for name, t in tensors.items()}, metadata))
+    )
 
 
 def _canonical(content: bytes) -> bytes:
@@ -111,7 +131,7 @@ def find_model(name: str) -> ModelFile:
 
     Raises ModelError where there is none.
     """
-    if name.endswith(SUFFIX) or "/" in name:
+    if name.endswith(SUFFIX) or "/" in name or (Path(name) / INDEX).is_file():
         return ModelFile.open(Path(name))
     known = embedded_models()
     for model in reversed(known):

@@ -14,6 +14,8 @@ from s2vc.models.files import ModelFile
 if TYPE_CHECKING:
     import torch
 
+    from s2vc.nn.base.model import BaseModel
+
 
 def _check_preset(model: ModelFile) -> None:
     if model.preset != "tiny":
@@ -35,6 +37,8 @@ def load_symbol_model(model: ModelFile) -> tuple[SymbolModel, int]:
 
 def load_frame_model(model: ModelFile, device: torch.device) -> FrameModel:
     """A model's networks on a device."""
+    if model.preset == "base":
+        return _load_base(model, device)
     _check_preset(model)
     import torch
 
@@ -63,3 +67,20 @@ def load_frame_model(model: ModelFile, device: torch.device) -> FrameModel:
     codec, generator = networks["codec"], networks["generator"]
     assert isinstance(codec, TinyCodec) and isinstance(generator, TinyGenerator)
     return TinyFrameModel(codec, generator, symbols, device)
+
+
+def _load_base(model: ModelFile, device: torch.device) -> FrameModel:
+    """The published system: each point when it is first asked for."""
+    try:
+        import diffusers  # noqa: F401
+    except ImportError:
+        raise ModelError(f"{model.path} needs diffusers: pip install 's2vc[base]'") from None
+    from s2vc.codec.base import BaseFrameModel
+    from s2vc.models.published_loading import ModelFolder, build
+
+    folder = ModelFolder.open(model.path)
+
+    def load(number: int) -> BaseModel:
+        return build(folder.config, folder.reader(folder.points[number]))
+
+    return BaseFrameModel(len(folder.points), load, device)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 import torch
@@ -144,7 +145,8 @@ class Tensor:
     shape: tuple[int, ...]
 
 
-def layout(config: BaseConfig) -> list[Tensor]:
+@lru_cache(maxsize=8)  # building the networks takes seconds
+def layout(config: BaseConfig) -> tuple[Tensor, ...]:
     """Every tensor of one rate point: of the networks ``intra``, ``inter``, ``generator`` and ``vae``, and
     of the adapters, ``adapters.intra.…`` and ``adapters.inter.…`` (``.down``, ``.up``), named by layer.
 
@@ -177,7 +179,7 @@ def layout(config: BaseConfig) -> list[Tensor]:
             down, up = (rank, in_width, *kernel), (out_width, rank, *(1 for _ in kernel))
             tensors.append(Tensor(f"{name}.down", "generator", f"{key}.lora_A.{adapter}.weight", down))
             tensors.append(Tensor(f"{name}.up", "generator", f"{key}.lora_B.{adapter}.weight", up))
-    return tensors
+    return tuple(tensors)
 
 
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]

@@ -1,17 +1,91 @@
-"""One rate point's networks from its tensors, adapters merged."""
+"""Model folders, and one rate point's networks from its tensors, adapters merged."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from s2vc.errors import ModelError
+from s2vc.models.files import INDEX
 from s2vc.models.published import ADAPTERS, adapted_layers
 from s2vc.nn.base.adapters import merge
-from s2vc.nn.base.config import BaseConfig
+from s2vc.nn.base.config import BaseConfig, GeneratorConfig, InterConfig, IntraConfig, VaeConfig
 from s2vc.nn.base.generator import Generator
 from s2vc.nn.base.model import BaseModel
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """An imported release. ``points``: names, from the fewest bits to the most; ``digest``: 32 bytes."""
+
+    path: Path
+    id: str
+    digest: bytes
+    dtype: str
+    config: BaseConfig
+    points: tuple[str, ...]
+    files: dict[str, tuple[str, ...]]
+
+    @classmethod
+    def open(cls, path: Path) -> ModelFolder:
+        """Read a model folder's index; ModelError names what is wrong with it."""
+        try:
+            index = json.loads((path / INDEX).read_text())
+            if index["format"] != "s2vc-model-folder":
+                raise ModelError(f"{path} is not a model folder: make one with 's2vc import-published'")
+            if index["version"] > 1:
+                raise ModelError(f"{path} is of a newer model format: update s2vc")
+            config = {
+                part: {key: tuple(v) if isinstance(v, list) else v for key, v in held.items()}
+                for part, held in index["config"].items()
+            }
+            return cls(
+                path,
+                index["id"],
+                bytes.fromhex(index["digest"]),
+                index["dtype"],
+                BaseConfig(
+                    IntraConfig(**config["intra"]),
+                    InterConfig(**config["inter"]),
+                    GeneratorConfig(**config["generator"]),
+                    VaeConfig(**config["vae"]),
+                ),
+                tuple(index["points"]),
+                {name: tuple(points) for name, points in index["files"].items()},
+            )
+        except OSError as error:
+            raise ModelError(f"{path} is not a model folder ({error.strerror}): check the name") from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{path}/{INDEX} is damaged ({error!r}): import the release again") from None
+
+    def reader(self, point: str) -> Callable[[str], Tensor]:
+        """What gives a point's tensors by name. They are mapped from disk, not copied."""
+        places = {}
+        for name, points in self.files.items():
+            if point not in points:
+                continue
+            try:
+                archive = safe_open(self.path / name, framework="pt")
+            except (OSError, SafetensorError) as error:
+                raise ModelError(
+                    f"{self.path / name} is missing or damaged ({error}): import again"
+                ) from None
+            places |= dict.fromkeys(archive.keys(), archive)
+
+        def read(name: str) -> Tensor:
+            if name not in places:
+                raise ModelError(
+                    f"{self.path} lacks tensor {name} of point {point}: import the release again"
+                )
+            return places[name].get_tensor(name)
+
+        return read
 
 
 def build(config: BaseConfig, read: Callable[[str], Tensor]) -> BaseModel:

@@ -84,7 +84,8 @@ class Generator(nn.Module):
         """x0 of T consecutive frames in one batch.
 
         ``features``: (T, input, h, w), h and w multiples of 8. ``tokens``: (T, token, h/8, w/8).
-        ``previous``: what the call for the frames before returned, each (1, width, …); only TCG needs it.
+        ``previous``: what the call for the frames before returned, each (1, width, …). Without it the
+        first three frames are not what they would be; frames after them are.
         Returns x0, float32 (T, 4, h, w), and the last frame's features for the next call.
         """
         time, context = self._conditions(tokens)
@@ -127,6 +128,6 @@ class Generator(nn.Module):
             if level < FUSED_LEVELS:
                 buffered.append(x[-1:])
                 if self.fusions and level + 1 < levels:
-                    assert previous is not None, "frames with TCG follow a frame"
-                    x = self.fusions[level](x, torch.cat([previous[level], x[:-1]]))
+                    first = previous[level] if previous else torch.zeros_like(x[:1])
+                    x = self.fusions[level](x, torch.cat([first, x[:-1]]))
         return x, skips, buffered
