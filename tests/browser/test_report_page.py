@@ -165,7 +165,7 @@ def test_names_are_texts_and_figures_are_exact(page: Any) -> None:
     page.hover("#clip-plot .scatterlayer .trace >> nth=0 >> .point >> nth=0", force=True)
     page.wait_for_selector("#clip-plot .hovertext", state="attached")
     shown = page.text_content("#clip-plot .hovertext")
-    assert "0.0123456 bits a pixel" in shown and "DISTS 0.3" in shown
+    assert "0.0123456 bits a pixel" in shown and shown.endswith("DISTS (VGG-16) 0.3")
 
     page.select_option("#anchor", "ours")
     assert OTHER in page.text_content("#comparison-table thead")
