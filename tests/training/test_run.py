@@ -215,7 +215,7 @@ def test_tokens_learn_a_teachers_features(write_recipe, tmp_path, footage, monke
     assert found.part("aux.projection.")
     # The features are cached: another run needs no teacher, and goes on with the projection.
     monkeypatch.setattr("s2vc.perceptual.teachers.load_teacher", None)
-    run(write_recipe({**keys, "steps": 1, "learning_rate": 1e-12}, teacher="mean"), tmp_path / "next", footage,
-        tmp_path / "cache", start=str(out))  # fmt: skip
+    still = write_recipe({**keys, "steps": 1, "learning_rate": 1e-12}, teacher="mean")
+    run(still, tmp_path / "next", footage, tmp_path / "cache", start=str(out))
     kept = read_checkpoint(tmp_path / "next").part("aux.projection.")
     torch.testing.assert_close(kept, found.part("aux.projection."))

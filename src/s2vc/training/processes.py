@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -26,7 +27,8 @@ class Processes:
         self.device = torch.device("cuda", local) if cuda else torch.device("cpu")
         self._mine = self.count > 1 and not dist.is_initialized()
         if self._mine:
-            dist.init_process_group("nccl" if cuda else "gloo")
+            # The first to have prepared its share of the footage waits long for the last.
+            dist.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(days=2))
 
     def close(self) -> None:
         if self._mine:

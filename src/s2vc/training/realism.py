@@ -38,7 +38,7 @@ class Discriminator(nn.Module):
         x = F.pixel_unshuffle(2 * pictures - 1, 2)
         for layer in self.layers[:-1]:
             x = F.leaky_relu(layer(x), 0.2)
-        return self.layers[-1](x)
+        return self.layers[-1](x).float()
 
 
 def adversarial_loss(discriminator: Discriminator, shown: Tensor) -> Tensor:
