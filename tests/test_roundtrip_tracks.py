@@ -76,7 +76,8 @@ def test_a_film_comes_back(folder, coded, model, listen, tmp_path, output):
         titles = [chapter["metadata"]["title"] for chapter in other.chapters()]
         starts = [float(chapter["start"] * chapter["time_base"]) for chapter in other.chapters()]
         assert (titles, starts) == (["Eins", "Zwei"], [0.0, 0.8])
-        assert {key: other.metadata[key] for key in TAGS} == TAGS
+        kept = {key.lower(): value for key, value in other.metadata.items()}
+        assert {key: kept[key] for key in TAGS} == TAGS
         texts = [
             [(p.pts * track.time_base, bytes(p)[-5:]) for p in file.demux(track) if p.size > 2]
             for file, track in ((one, one.streams.subtitles[0]), (other, other.streams.subtitles[0]))
@@ -159,7 +160,7 @@ def test_a_part_is_in_step(folder, long_coded, model, listen, tmp_path, start):
     assert len(times_of(tmp_path / "part.mkv")) == 25
 
 
-def test_damage_in_sound_costs_sound(coded, model, folder, listen, tmp_path, s2vc_command):
+def test_damage_in_sound_costs_sound(coded, model, folder, tmp_path, s2vc_command):
     """A byte of a packet: every picture, all other packets, one warning; info and verify say so."""
     whole = coded.read_bytes()
     with av.open(str(folder / "a.mp4")) as container:
@@ -170,9 +171,9 @@ def test_damage_in_sound_costs_sound(coded, model, folder, listen, tmp_path, s2v
     result = s2vc.decode(damaged, tmp_path / "a.mp4", model=model)
     assert result.frames == len(VARIABLE)
     assert result.damaged is not None and "sound or subtitles are damaged" in result.damaged
-    before, after = listen(folder / "a.mp4"), listen(tmp_path / "a.mp4")
-    different = [k for k, (a, b) in enumerate(zip(before.packets, after.packets, strict=True)) if a != b]
-    assert different == [20]
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        after = [bytes(p) for p in container.demux(container.streams.audio[0]) if p.size > 100]
+    assert [k for k, (a, b) in enumerate(zip(packets, after, strict=True)) if a != b] == [20]
     assert times_of(tmp_path / "a.mp4") == times_of(folder / "a.mp4")
     assert s2vc.info(damaged).damaged is not None
     ran = s2vc_command("info", damaged)
