@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Lock
+from typing import Literal
 
 import numpy as np
 import torch
@@ -74,6 +75,7 @@ class BaseFrameModel:
     """
 
     multiple = MULTIPLE
+    padding: Literal["edge", "reflect"] = "reflect"
     reset_period = 32
 
     def __init__(self, points: int, load: Callable[[int], BaseModel], device: torch.device) -> None:

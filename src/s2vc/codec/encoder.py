@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -38,12 +38,14 @@ class CodedChunk:
     pictures: list[Picture]
 
 
-def pad(picture: Picture, multiple: int) -> Picture:
-    """Repeat the last row and column until both sides are multiples of ``multiple``."""
+def pad(picture: Picture, multiple: int, mode: Literal["edge", "reflect"] = "edge") -> Picture:
+    """Repeat the last row and column, or mirror the picture (again where a side is short), until both sides
+    are multiples of ``multiple``.
+    """
     below, right = (-side % multiple for side in picture.shape[:2])
     if not below and not right:
         return picture
-    return np.pad(picture, ((0, below), (0, right), (0, 0)), mode="edge")
+    return np.pad(picture, ((0, below), (0, right), (0, 0)), mode=mode)
 
 
 class VideoEncoder:
@@ -97,7 +99,7 @@ class VideoEncoder:
         if self.schedule.opens_chunk:
             yield from self.flush()
             self._memory = self.model.symbols.new_memory(*self._size)
-        padded = pad(picture, self.model.multiple)
+        padded = pad(picture, self.model.multiple, self.model.padding)
         if not self._chunk.packets:
             self._chunk.opens = self.schedule.opens_chunk
         if self._known:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,9 +91,13 @@ class FrameAnalysis(FrameCoding, Protocol):
 
 
 class FrameModel(Protocol):
-    """A preset's networks. Pictures are uint8 (H, W, 3), H and W multiples of ``multiple``."""
+    """A preset's networks. Pictures are uint8 (H, W, 3), H and W multiples of ``multiple``.
+
+    ``padding``: how pictures are made so, below and at the right (numpy's modes).
+    """
 
     multiple: int
+    padding: Literal["edge", "reflect"]
     reset_period: int
     """Every so many frames after an I-frame the feature buffer is read as empty."""
 

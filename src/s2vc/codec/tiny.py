@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -38,6 +39,7 @@ class TinyFrameModel:
     """Networks on one device, in float32."""
 
     multiple = BLOCK
+    padding: Literal["edge", "reflect"] = "edge"
 
     def __init__(
         self, codec: TinyCodec, generator: TinyGenerator, symbols: TinySymbols, device: torch.device
