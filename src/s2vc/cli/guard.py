@@ -25,6 +25,7 @@ DAMAGED = 3
 _EXTRAS = {
     "imageio_ffmpeg": "bench",
     "bjontegaard": "bench",
+    "diffusers": "base",
     "plotly": "bench",
     "jinja2": "bench",
     "skvideo": "demo",

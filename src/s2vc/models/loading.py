@@ -71,10 +71,6 @@ def load_frame_model(model: ModelFile, device: torch.device) -> FrameModel:
 
 def _load_base(model: ModelFile, device: torch.device) -> FrameModel:
     """The published system: each point when it is first asked for."""
-    try:
-        import diffusers  # noqa: F401
-    except ImportError:
-        raise ModelError(f"{model.path} needs diffusers: pip install 's2vc[base]'") from None
     from s2vc.codec.base import BaseFrameModel
     from s2vc.models.published_loading import ModelFolder, build
 
