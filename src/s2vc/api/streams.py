@@ -62,6 +62,7 @@ def _header(model: Model, info: VideoInfo, extras: Extras) -> Header:
         ),
         rotation=info.rotation,
         reset_period=model.networks.reset_period,
+        profile=model.networks.profile,
         tracks=extras.tracks,
         metadata=extras.metadata,
         chapters=extras.chapters,

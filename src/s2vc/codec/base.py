@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Literal
 
+import diffusers
 import numpy as np
 import torch
 from torch import Tensor
@@ -80,6 +81,7 @@ class BaseFrameModel:
 
     def __init__(self, points: int, load: Callable[[int], BaseModel], device: torch.device) -> None:
         self.points, self.device = points, device
+        self.profile = f"{device.type}, float32, torch {torch.__version__}, diffusers {diffusers.__version__}"
         self._load = load
         self._lock = Lock()
         self._last: tuple[int, BasePoint] | None = None

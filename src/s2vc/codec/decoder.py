@@ -163,8 +163,8 @@ class VideoDecoder:
         if read.differs:
             frame = read.chunk.first_frame + len(read.symbols)
             raise SymbolMismatchError(
-                f"frame {frame} reads differently here than where it was encoded: decode on such a device, "
-                "with the same versions"
+                f"frame {frame} reads differently here than where it was encoded: decode it with "
+                f"{self.header.profile or 'the arithmetic it was made with'}"
             )
         if read.damage is not None:
             raise DamagedError(f"{read.damage}: the frames before it were decoded")

@@ -93,11 +93,13 @@ class FrameAnalysis(FrameCoding, Protocol):
 class FrameModel(Protocol):
     """A preset's networks. Pictures are uint8 (H, W, 3), H and W multiples of ``multiple``.
 
-    ``padding``: how pictures are made so, below and at the right (numpy's modes).
+    ``padding``: how pictures are made so, below and at the right (numpy's modes). ``profile``: the arithmetic
+    that files are made with here; empty where any decodes them.
     """
 
     multiple: int
     padding: Literal["edge", "reflect"]
+    profile: str
     reset_period: int
     """Every so many frames after an I-frame the feature buffer is read as empty."""
 

@@ -40,6 +40,7 @@ class TinyFrameModel:
 
     multiple = BLOCK
     padding: Literal["edge", "reflect"] = "edge"
+    profile = ""
 
     def __init__(
         self, codec: TinyCodec, generator: TinyGenerator, symbols: TinySymbols, device: torch.device
