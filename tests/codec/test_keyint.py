@@ -26,7 +26,9 @@ def smooth(draw, height=HEIGHT, width=WIDTH):
 def scenes(count, length, seed=1):
     """``count`` scenes that move slowly, each of ``length`` pictures."""
     draw = np.random.default_rng(seed)
-    return [[np.roll(picture, n, 1) for n in range(length)] for picture in (smooth(draw) for _ in range(count))]
+    return [
+        [np.roll(picture, n, 1) for n in range(length)] for picture in (smooth(draw) for _ in range(count))
+    ]
 
 
 def placed(pictures, keyint=1000, min_keyint=12):
