@@ -19,7 +19,7 @@ import numpy as np
 from s2vc.bench.delta import Delta, Points, delta
 from s2vc.bench.names import HIGHER_IS_BETTER
 from s2vc.bench.results import FILES, read_json
-from s2vc.errors import InputError, S2vcError
+from s2vc.errors import InputError
 
 MINIMUM_OVERLAP = 0.5
 RESAMPLINGS = 2000
@@ -38,11 +38,11 @@ class Comparison:
     variant: str
     clips: dict[str, Delta]
     missing: tuple[str, ...] = ()
-    """Clips of the anchor that the codec has no points of; they are in no mean."""
+    """Clips of which the codec or the anchor has no values in this metric; they are in no mean."""
 
     @property
     def mean(self) -> float:
-        return float(np.mean([counted(clip) for clip in self.clips.values()]))
+        return float(np.mean([counted(clip) for clip in self.clips.values()])) if self.clips else 0.0
 
     def interval(self) -> tuple[float, float]:
         """95 % bootstrap interval of the mean over clips; the same every time."""
@@ -164,14 +164,17 @@ def compare_curves(
     variants = _whole(found[anchor])
     first = next(iter(variants.values()))
     chosen = min(variants, key=lambda v: _against(first, variants[v], anchor, v, metric, rates).mean)
-    compared = []
+    compared, apart = [], {}
     for codec, others in sorted(found.items()):
         if codec == anchor:
             continue
         candidates = [
             _against(variants[chosen], clips, codec, v, metric, rates) for v, clips in _whole(others).items()
         ]
-        best = min(candidates, key=lambda candidate: candidate.mean)
+        if not any(candidate.clips for candidate in candidates):
+            apart[codec] = f"no clip with {metric} in common with {anchor}"
+            continue
+        best = min((c for c in candidates if c.clips), key=lambda candidate: candidate.mean)
         compared.append({**best.to_json(), "cost": _cost(others[best.variant])})
     return {
         "metric": metric,
@@ -180,6 +183,7 @@ def compare_curves(
         "rates": None if rates is None else list(rates),
         "anchor_cost": _cost(variants[chosen]),
         "codecs": compared,
+        "not_compared": apart,
     }
 
 
@@ -193,21 +197,16 @@ def _against(
     anchor: Clips, test: Clips, codec: str, variant: str, metric: str, rates: tuple[float, float] | None
 ) -> Comparison:
     # published sequences may carry another ending
-    named = {Path(name).stem: points for name, points in test.items()}
-    clips = {
-        name: delta(
-            _curve(points, metric),
-            _curve(named[Path(name).stem], metric),
-            higher_is_better=HIGHER_IS_BETTER[metric],
-            rates=rates,
-        )
-        for name, points in sorted(anchor.items())
-        if Path(name).stem in named
-    }
-    if not clips:
-        raise S2vcError(f"{codec} and the anchor have no clip in common: run both on the same spec")
-    missing = tuple(name for name in sorted(anchor) if Path(name).stem not in named)
-    return Comparison(codec, variant, clips, missing)
+    named = {Path(name).stem: _curve(points, metric) for name, points in test.items()}
+    clips, missing = {}, []
+    for name, points in sorted(anchor.items()):
+        ours, theirs = named.get(Path(name).stem), _curve(points, metric)
+        if ours and theirs:
+            better = HIGHER_IS_BETTER[metric]
+            clips[name] = delta(theirs, ours, higher_is_better=better, rates=rates)
+        else:
+            missing.append(name)
+    return Comparison(codec, variant, clips, tuple(missing))
 
 
 def _curve(points: list[dict[str, Any]], metric: str) -> Points:
@@ -270,7 +269,8 @@ def comparison_table(compared: dict[str, Any]) -> str:
             shown = "no overlap" if figures["bd_rate"] is None else f"{figures['bd_rate']:+.1f}"
             little = "" if figures["overlap"] >= MINIMUM_OVERLAP else ", counted as 0"
             lines.append(f"  {clip:<36} {shown:>10} ({figures['overlap']:.0%}{little})")
-        lines += [f"  {clip:<36} {'missing':>10}" for clip in codec["missing"]]
+        lines += [f"  {clip:<36} {'n/a':>10}" for clip in codec["missing"]]
+    lines += [f"{codec}: not compared: {reason}" for codec, reason in compared["not_compared"].items()]
     return "\n".join(lines)
 
 
