@@ -108,7 +108,7 @@ class FeatureCache:
 def _features(teacher: Teacher, picture: NDArray[np.uint8]) -> NDArray[np.float16]:
     """(C, H/32, W/32), rounded up: a picture's features, normalised over channels at each place."""
     with torch.inference_mode():
-        x = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float() / 255
+        x = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255
         found = F.layer_norm(teacher(x).permute(0, 2, 3, 1), [teacher.width]).permute(0, 3, 1, 2)
         size = tuple(-(-side // COARSE) for side in picture.shape[:2])
         return F.adaptive_avg_pool2d(found, size)[0].to(torch.float16).numpy()  # type: ignore[arg-type]
