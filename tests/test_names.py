@@ -11,6 +11,7 @@ NAMES = [
     "DecodeResult",
     "DecodedFrame",
     "Decoder",
+    "EncodePlan",
     "EncodeResult",
     "Encoder",
     "FileInfo",
@@ -28,6 +29,7 @@ NAMES = [
     "encode",
     "info",
     "load",
+    "plan",
     "verify",
 ]
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         DecodedFrame,
         Decoder,
         DecodeResult,
+        EncodePlan,
         Encoder,
         EncodeResult,
         FileInfo,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         encode,
         info,
         load,
+        plan,
         verify,
     )
     from .errors import (
@@ -46,6 +48,7 @@ __all__ = [
     "DecodeResult",
     "DecodedFrame",
     "Decoder",
+    "EncodePlan",
     "EncodeResult",
     "Encoder",
     "FileInfo",
@@ -63,6 +66,7 @@ __all__ = [
     "encode",
     "info",
     "load",
+    "plan",
     "verify",
 ]
 

@@ -85,7 +85,7 @@ class StubApi:
 def api(monkeypatch: pytest.MonkeyPatch) -> StubApi:
     stub = StubApi()
     module = ModuleType("s2vc.api")
-    for name in ("encode", "decode", "info", "verify"):
+    for name in ("encode", "decode", "info", "verify", "plan"):
         setattr(module, name, stub.function(name))
     monkeypatch.setitem(sys.modules, "s2vc.api", module)
     monkeypatch.setattr(s2vc, "api", module, raising=False)

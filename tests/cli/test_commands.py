@@ -31,6 +31,18 @@ def test_encode_passes_every_option(cli, api):
         "recon": "r.y4m",
         "overwrite": True,
         "threads": 2,
+        "min_keyint": None,
+        "low_delay": False,
+        "resume": False,
+        "audio": "copy",
+        "bitrate": None,
+        "target_size": None,
+        "bpp": None,
+        "max_bitrate": None,
+        "bufsize": None,
+        "passes": None,
+        "quality_target": None,
+        "strict": False,
     }
 
 

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from .inspection import FileInfo, VerifyResult, info, verify
     from .models import Model, load
     from .streams import Decoder, Encoder
+    from .targets import EncodePlan, plan
 
 __all__ = [
     "DecodeResult",
     "DecodedFrame",
     "Decoder",
+    "EncodePlan",
     "EncodeResult",
     "Encoder",
     "FileInfo",
@@ -36,6 +38,7 @@ __all__ = [
     "encode",
     "info",
     "load",
+    "plan",
     "verify",
 ]
 
@@ -45,6 +48,7 @@ _HOMES = {
     "s2vc.api.inspection": ("FileInfo", "VerifyResult", "info", "verify"),
     "s2vc.api.models": ("Model", "load"),
     "s2vc.api.streams": ("Decoder", "Encoder"),
+    "s2vc.api.targets": ("EncodePlan", "plan"),
 }
 
 

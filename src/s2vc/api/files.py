@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
@@ -26,10 +26,12 @@ from s2vc.video import (
 )
 from s2vc.video.staging import StagedFile, cannot_write
 
-from .models import Model, set_threads
+from .models import Model, load, set_threads
+from .rates import Coded, ControlMaker, Judge, NullFile, RateRequest, run_passes
 from .resuming import ContinuedFile
 from .sources import PathLike, binary_input, name
-from .streams import Decoder, Encoder, video_info
+from .streams import Decoder, Encoder, longest_interval, video_info
+from .targets import target_quality
 
 ProgressCallback: TypeAlias = Callable[..., None]
 Seconds: TypeAlias = "str | float | Fraction | None"
@@ -125,6 +127,14 @@ def encode(
     recon: PathLike | None = None,
     overwrite: bool = False,
     threads: int | None = None,
+    bitrate: float | None = None,
+    target_size: int | None = None,
+    bpp: float | None = None,
+    max_bitrate: float | None = None,
+    bufsize: float | None = None,
+    passes: int | None = None,
+    quality_target: str | None = None,
+    strict: bool = False,
     progress: ProgressCallback | None = None,
 ) -> EncodeResult:
     """Encode a video into an .s2vc file.
@@ -143,17 +153,97 @@ def encode(
     recon: also write what a decoder will show, losslessly where its format is (a folder of PNG, .mkv).
     progress: called with (frames, frames in all or None, bytes, seconds of video).
 
-    Raises InputError, OutputError, ModelError. A source that breaks off is no error: ``damaged`` says so.
+    In the place of one quality (docs/rate-control.md): bitrate (bits a second), bpp (bits a pixel) or
+    target_size (bytes of the whole file), in passes 1 or 2 (the default where the source can be read twice);
+    max_bitrate and bufsize (bits a second, bits), which hold every frame to a link's buffer, beside them or
+    alone; or quality_target, such as "lpips_vgg=0.25", met by the lowest quality that a few probes find. What
+    cannot be met comes as near as it can, with a warning; or with strict raises TargetError.
+
+    Raises InputError, OutputError, ModelError; ValueError for wishes that exclude each other. A source that
+    breaks off is no error: ``damaged`` says so.
     """
     began = time.monotonic()
     for output in (target, recon):
         if output is not None:
             _refuse_to_replace(source, output)
     if resume and recon is not None:
-        raise OutputError(
-            "frames that were coded before are not painted again: resume without recon"
-        )
+        raise OutputError("frames that were coded before are not painted again: resume without recon")
     set_threads(threads)
+    request = RateRequest(bitrate, target_size, bpp, max_bitrate, bufsize, passes, quality)
+    warning = None
+    if quality_target is not None:
+        if request:
+            raise ValueError("give a rate, a size or a quality target, not two of them")
+        model = load(model, device) if isinstance(model, str) else model
+        quality, warning = target_quality(
+            quality_target, source, model, strict, keyint, start=start, duration=duration, frames=frames,
+            scale=scale,
+        )  # fmt: skip
+
+    def once(control: ControlMaker | None, judge: Judge | None, dry: bool) -> EncodeResult:
+        return _encode_once(
+            source,
+            target,
+            model=model,
+            quality=quality,
+            keyint=keyint,
+            min_keyint=min_keyint,
+            low_delay=low_delay,
+            resume=resume,
+            audio=audio,
+            device=device,
+            start=start,
+            duration=duration,
+            frames=frames,
+            scale=scale,
+            recon=recon,
+            overwrite=overwrite,
+            progress=progress,
+            control=control,
+            judge=judge,
+            dry=dry,
+        )
+
+    if request:
+        model = load(model, device) if isinstance(model, str) else model
+        made = run_passes(
+            request,
+            once,
+            rereadable=str(source) != "-",
+            repeatable=str(target) != "-" and not resume,
+            strict=strict,
+        )
+    else:
+        made = once(None, None, False)
+    warnings = made.warnings if warning is None else (*made.warnings, warning)
+    return replace(made, seconds=time.monotonic() - began, warnings=warnings)
+
+
+def _encode_once(
+    source: PathLike,
+    target: PathLike,
+    *,
+    model: str | Model,
+    quality: int,
+    keyint: int | str | None,
+    min_keyint: int | str | None,
+    low_delay: bool,
+    resume: bool,
+    audio: str,
+    device: str,
+    start: Seconds,
+    duration: Seconds,
+    frames: int | None,
+    scale: str | tuple[int, int] | None,
+    recon: PathLike | None,
+    overwrite: bool,
+    progress: ProgressCallback | None,
+    control: ControlMaker | None,
+    judge: Judge | None,
+    dry: bool,
+) -> EncodeResult:
+    """One pass over the source. dry: nothing is written. judge: asked before the output stands."""
+    began = time.monotonic()
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(
             open_video(source, start=start, duration=duration, frames=frames, scale=scale, sound=audio)
@@ -162,10 +252,15 @@ def encode(
         pictures = iter(reader)
         frame = next(pictures, None)  # what else there is in the part asked for is known then
         shown = None
-        if recon is not None:
+        if recon is not None and not dry:
             lossless = Path(recon).suffix.lower() in (".mkv", ".mp4", ".mov")
             shown = stack.enter_context(open_output(recon, info, lossless=lossless, overwrite=overwrite))
-        stream = stack.enter_context(_binary_output(target, overwrite, resume))
+        stream: BinaryIO = NullFile()  # type: ignore[assignment]
+        if not dry:
+            stream = stack.enter_context(_binary_output(target, overwrite, resume))
+        controller = None
+        if control is not None:
+            controller = control(info, longest_interval(keyint, info.average_rate))
         encoder = Encoder(
             stream,
             model=model,
@@ -174,6 +269,7 @@ def encode(
             min_keyint=min_keyint,
             low_delay=low_delay,
             known=stream.known if isinstance(stream, ContinuedFile) else None,
+            control=controller,
             device=device,
             info=info,
             reconstruct=None if shown is None else shown.write,
@@ -197,7 +293,11 @@ def encode(
         encoder.close()
         warnings = (*reader.warnings, *(shown.warnings if shown is not None else ()))
         damaged = reader.damaged
-    seconds = float((last - first + length) * info.time_base)
+        seconds = float((last - first + length) * info.time_base)
+        if judge is not None:
+            sizes = (encoder.bytes_written, encoder.video_bytes)
+            said = judge(Coded(encoder.frames, seconds, *sizes, info.width * info.height, controller))
+            warnings = warnings if said is None else (*warnings, said)
     bits, video_bits = 8 * encoder.bytes_written, 8 * encoder.video_bytes
     pixels = info.width * info.height * encoder.frames
     return EncodeResult(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from s2vc.codec.rate_control import LeakyBucket, QualityControl, RateControl
 from s2vc.codec.rate_plans import AverageRate, ConstantQuality, KnownFrames, Plan
@@ -32,6 +33,22 @@ class Coded:
     video_bytes: int
     pixels: int
     control: QualityControl | None
+
+
+Judge = Callable[[Coded], "str | None"]
+"""Looks at a pass before its output stands: a warning or None; where it raises, nothing is left of it."""
+
+Result = TypeVar("Result")
+
+
+class NullFile:
+    """Takes what a dry run writes."""
+
+    def write(self, data: bytes) -> int:
+        return len(data)
+
+    def flush(self) -> None:
+        pass
 
 
 @dataclass(frozen=True)
@@ -185,16 +202,15 @@ class PassMissed(Exception):
 
 def run_passes(
     request: RateRequest,
-    once: Callable[[ControlMaker, Callable[[Coded], str | None], bool], object],
+    once: Callable[[ControlMaker, Judge, bool], Result],
     *,
     rereadable: bool,
     repeatable: bool,
     strict: bool,
-) -> object:
+) -> Result:
     """Code as often as it takes.
 
-    once: (maker of the control, judge of the result before it stands, whether it is a dry run) -> result. A
-    dry run writes nothing. The judge answers with a warning or None; where it raises, nothing is left.
+    once: (maker of the control, judge, whether it is a dry run, which writes nothing) -> result.
     rereadable: the source can be read again. repeatable: an output can be thrown away. strict: a result that
     misses what was asked is a TargetError.
     """

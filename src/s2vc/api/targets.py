@@ -10,17 +10,23 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from s2vc.codec.encoder import VideoEncoder
-from s2vc.errors import InputError
+from s2vc.errors import InputError, TargetError
+from s2vc.models.files import DEFAULT
 from s2vc.video import VideoInfo, open_video, parse_time
 
-from .measures import Measure, QualityTarget
-from .models import Model
+from .measures import Measure, QualityTarget, load_measure
+from .models import Model, load, set_threads
+from .rates import Coded, RateRequest
 from .sources import PathLike
+from .streams import longest_interval
+
+Seconds: TypeAlias = "str | float | Fraction | None"
 
 PROBE_FRAMES = 16
 _SHARE = 0.06  # of all frames that one evaluation codes
@@ -198,6 +204,80 @@ class Probes:
             2 ** along([math.log2(max(1.0, known.inter_bits)) for known in tried]),
             along(values) if len(values) == len(tried) else None,
         )
+
+
+def target_quality(
+    text: str, source: PathLike, model: Model, strict: bool, keyint: int | str | None, **part: Any
+) -> tuple[int, str | None]:
+    """(the lowest quality that meets a target, a warning where none does). ``part``: as for Probes.
+
+    Raises ValueError for no target, ModelError without the metric's weights, TargetError with ``strict``.
+    """
+    target = QualityTarget.parse(text)
+    probes = Probes(source, model, load_measure(target.metric), **part)
+    found = probes.find_quality(target, longest_interval(keyint, probes.info.average_rate))
+    if found.met:
+        return found.quality, None
+    message = (
+        f"{target.metric} {target.value:g} cannot be met: quality {found.quality} gives about "
+        f"{found.value:.4g}: choose a value nearer to it"
+    )
+    if strict:
+        raise TargetError(message)
+    return found.quality, message
+
+
+def plan(
+    source: PathLike,
+    *,
+    model: str | Model = DEFAULT,
+    quality: int = 32,
+    keyint: int | str | None = None,
+    device: str = "auto",
+    start: Seconds = None,
+    duration: Seconds = None,
+    frames: int | None = None,
+    scale: str | tuple[int, int] | None = None,
+    threads: int | None = None,
+    bitrate: float | None = None,
+    target_size: int | None = None,
+    bpp: float | None = None,
+    quality_target: str | None = None,
+) -> EncodePlan:
+    """What an encode would come to, from a few probes of the source; arguments as for ``encode``.
+
+    >>> import s2vc
+    >>> s2vc.plan("holiday.mp4", quality=20).frames
+    12
+
+    A rate or size is answered by the one quality that comes nearest to it. Other tracks are not counted.
+    Raises InputError, ModelError, ValueError.
+    """
+    set_threads(threads)
+    request = RateRequest(bitrate, target_size, bpp)
+    if request and quality_target is not None:
+        raise ValueError("give a rate, a size or a quality target, not two of them")
+    loaded = load(model, device) if isinstance(model, str) else model
+    target = None if quality_target is None else QualityTarget.parse(quality_target)
+    probes = Probes(
+        source,
+        loaded,
+        None if target is None else load_measure(target.metric),
+        start=start,
+        duration=duration,
+        frames=frames,
+        scale=scale,
+    )
+    interval = longest_interval(keyint, probes.info.average_rate)
+    if target is not None:
+        return probes.find_quality(target, interval)
+    if request:
+        pixels = probes.info.width * probes.info.height
+        seconds = float(probes.count / (probes.info.average_rate or 25))
+        return probes.find_rate(
+            request.video_bits(Coded(probes.count, seconds, 0, 0, pixels, None)), interval
+        )
+    return probes.plan(probes.evaluate(quality), interval)
 
 
 def lowest_quality(goodness: Callable[[int], float], wanted: float) -> int:

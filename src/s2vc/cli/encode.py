@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import TargetError
 from . import options, output
 from .guard import end_damaged, guarded, warn
+
+if TYPE_CHECKING:
+    from ..api import EncodePlan
 
 
 @guarded
@@ -15,9 +19,22 @@ def encode(
     source: Annotated[
         str, typer.Argument(metavar="IN", help="Video file, PNG folder or pattern, or - for y4m on stdin.")
     ],
-    target: Annotated[str, typer.Argument(metavar="OUT.s2vc", help="The file to write, or - for stdout.")],
+    target: Annotated[
+        str | None, typer.Argument(metavar="OUT.s2vc", help="The file to write, or - for stdout.")
+    ] = None,
     model: Annotated[str, typer.Option(metavar="NAME|PATH", help="The model.")] = "tiny",
-    quality: Annotated[int, typer.Option(min=0, max=63, help="Higher is better, and larger.")] = 32,
+    quality: Annotated[
+        int | None, typer.Option(min=0, max=63, help="Higher is better, and larger (default: 32).")
+    ] = None,
+    bitrate: options.Bitrate = None,
+    target_size: options.TargetSize = None,
+    bpp: options.BitsAPixel = None,
+    max_bitrate: options.MaxBitrate = None,
+    bufsize: options.BufferSize = None,
+    passes: options.Passes = None,
+    quality_target: options.QualityTarget = None,
+    strict: options.Strict = False,
+    plan: options.Plan = False,
     keyint: Annotated[
         str | None,
         typer.Option(
@@ -59,7 +76,9 @@ def encode(
 ) -> None:
     """Encode a video into an .s2vc file."""
     options.check_extent(duration, frames)
-    options.check_stdout_free(target, json)
+    if target is None and not plan:
+        raise typer.BadParameter("missing: name the file to write", param_hint="OUT.s2vc")
+    options.check_stdout_free(target or "", json)
     options.check_device(device)
     options.check_choice(audio, ("copy", "opus", "none"), "--audio")
     interval = options.parse_keyint(keyint)
@@ -67,28 +86,50 @@ def encode(
     size = options.parse_size(scale, "--scale")
     begin = options.parse_time(start, "--start")
     length = options.parse_time(duration, "--duration")
+    wishes: dict[str, object] = {
+        "--bitrate": bitrate,
+        "--target-size": target_size,
+        "--bpp": bpp,
+        "--target": quality_target,
+    }
+    options.check_wishes(quality, wishes, max_bitrate, bufsize, passes)
+    common: dict[str, Any] = {
+        "model": model,
+        "quality": 32 if quality is None else quality,
+        "keyint": interval,
+        "device": device,
+        "start": begin,
+        "duration": length,
+        "frames": frames,
+        "scale": size,
+        "threads": threads,
+        "bitrate": options.parse_bits(bitrate, "--bitrate"),
+        "target_size": options.parse_bytes(target_size, "--target-size"),
+        "bpp": options.check_positive(bpp, "--bpp"),
+        "quality_target": options.parse_target(quality_target),
+    }
+    highest = options.parse_bits(max_bitrate, "--max-bitrate")
+    buffer = options.parse_bits(bufsize, "--bufsize")
 
     from .. import api
 
+    if plan or target is None:
+        return _say_plan(api.plan(source, **common), json, strict)
     with output.Progress("encode", quiet=quiet) as progress:
         result = api.encode(
             source,
             target,
-            model=model,
-            quality=quality,
-            keyint=interval,
+            **common,
             min_keyint=shortest,
             low_delay=low_delay,
             resume=resume,
             audio=audio,
-            device=device,
-            start=begin,
-            duration=length,
-            frames=frames,
-            scale=size,
             recon=recon,
             overwrite=overwrite,
-            threads=threads,
+            max_bitrate=highest,
+            bufsize=buffer,
+            passes=passes,
+            strict=strict,
             progress=progress,
         )
     for message in result.warnings:
@@ -104,6 +145,22 @@ def encode(
             f"{result.kbps:.1f} kbit/s{video}, {result.frames / max(result.seconds, 1e-6):.1f} frames/s"
         )
     if verbose:
-        output.say(f"model {model}, quality {quality}, device {device}, {result.seconds:.1f} s")
+        output.say(f"model {model}, device {device}, {result.seconds:.1f} s")
     if result.damaged:
         end_damaged(result.damaged)
+
+
+def _say_plan(found: EncodePlan, json: bool, strict: bool) -> None:
+    """The estimate, one line, or one object on stdout."""
+    if json:
+        output.print_json(found)
+    else:
+        value = "" if found.value is None else f", {found.metric} {found.value:.4g}"
+        print(
+            f"quality {found.quality}: about {output.size_text(found.bytes)}, {found.bpp:.4f} bpp, "
+            f"{found.kbps:.1f} kbit/s{value}, {found.frames} frames"
+        )
+    if not found.met:
+        if strict:
+            raise TargetError("what was asked for cannot be met: choose something nearer to the estimate")
+        warn("what was asked for cannot be met: this is the nearest")

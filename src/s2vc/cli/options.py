@@ -23,6 +23,38 @@ Start = Annotated[str | None, typer.Option(metavar="T", help="Begin at T: second
 Duration = Annotated[str | None, typer.Option(metavar="T", help="Stop after T: seconds or [HH:]MM:SS.")]
 Frames = Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop after N frames.")]
 
+Bitrate = Annotated[
+    str | None,
+    typer.Option(metavar="50k", help="Bits a second of the video on average, in two passes over a file."),
+]
+TargetSize = Annotated[
+    str | None, typer.Option(metavar="2MB", help="The largest size of the whole file, in two passes.")
+]
+BitsAPixel = Annotated[
+    float | None, typer.Option("--bpp", metavar="0.02", help="Bits a pixel of the video on average.")
+]
+MaxBitrate = Annotated[
+    str | None,
+    typer.Option(metavar="80k", help="A link's bits a second, which no run of frames overfills."),
+]
+BufferSize = Annotated[
+    str | None,
+    typer.Option(metavar="160k", help="The link's buffer in bits (default: one second of --max-bitrate)."),
+]
+Passes = Annotated[
+    int | None, typer.Option(min=1, max=2, help="Passes for --bitrate and --bpp (default: 2, of a pipe 1).")
+]
+QualityTarget = Annotated[
+    str | None,
+    typer.Option(
+        "--target",
+        metavar="METRIC=VALUE",
+        help="The smallest file that meets it: psnr, vmaf, lpips_vgg, lpips_alex or dists.",
+    ),
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Fail where a rate, size or target cannot be met.")]
+Plan = Annotated[bool, typer.Option("--plan", help="Say what it would come to, from a few probes, and stop.")]
+
 _CLOCK = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)", re.ASCII)
 _PLAIN = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ms|s|m|min|h)", re.ASCII)
 _UNITS = {
@@ -82,6 +114,71 @@ def parse_range(text: str | None, option: str) -> tuple[float, float] | None:
     if not 0 < low < high:
         raise _wrong(option, f"{text!r} is not a range: two numbers such as 0.01-0.15")
     return low, high
+
+
+_PREFIXES = {"": 1, "k": 1000, "K": 1000, "M": 10**6, "G": 10**9, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
+_AMOUNT = re.compile(r"(\d+(?:\.\d*)?|\.\d+) ?([kKMG]|[KMG]i|)(B|bits?|b|bps|bit/s|)", re.ASCII)
+
+
+def parse_bits(text: str | None, option: str) -> float | None:
+    """Bits, or bits a second, from ``50k``, ``1.5M``, ``50kbit/s`` or, eight times as many, ``6kB``."""
+    if text is None:
+        return None
+    match = _AMOUNT.fullmatch(text.strip())
+    if match is None or float(match[1]) <= 0:
+        raise _wrong(option, f"{text!r} is not a number of bits: such as 50k or 1.5M")
+    return float(Fraction(match[1]) * _PREFIXES[match[2]] * (8 if match[3] == "B" else 1))
+
+
+def parse_bytes(text: str | None, option: str) -> int | None:
+    """Bytes, from ``2MB``, ``2M``, ``1.5MiB`` or ``800kB``."""
+    if text is None:
+        return None
+    match = _AMOUNT.fullmatch(text.strip())
+    if match is None or match[3] not in ("", "B") or Fraction(match[1]) * _PREFIXES[match[2]] < 1:
+        raise _wrong(option, f"{text!r} is not a size: such as 2MB, 800kB or 1.5MiB")
+    return int(Fraction(match[1]) * _PREFIXES[match[2]])
+
+
+def check_positive(value: float | None, option: str) -> float | None:
+    """A number above 0."""
+    if value is not None and not 0 < value < float("inf"):
+        raise _wrong(option, f"{value:g} is not above 0")
+    return value
+
+
+def check_wishes(
+    quality: int | None,
+    wishes: dict[str, object],
+    max_bitrate: str | None,
+    bufsize: str | None,
+    passes: int | None,
+) -> None:
+    """Rates, sizes and targets that exclude each other. ``wishes``: values by option."""
+    given = [option for option, value in wishes.items() if value is not None]
+    if len(given) > 1:
+        raise _wrong(given[1], f"give {given[0]} or {given[1]}, not both")
+    if given and quality is not None:
+        raise _wrong("--quality", f"give --quality or {given[0]}, not both")
+    if max_bitrate is not None and "--target" in given:
+        raise _wrong("--max-bitrate", "give --target or --max-bitrate, not both")
+    if bufsize is not None and max_bitrate is None:
+        raise _wrong("--bufsize", "give --max-bitrate, too")
+    if passes is not None and not {"--bitrate", "--bpp", "--target-size"} & set(given):
+        raise _wrong("--passes", "give --bitrate, --bpp or --target-size, too")
+    if passes == 1 and "--target-size" in given:
+        raise _wrong("--passes", "--target-size takes two passes")
+
+
+def parse_target(text: str | None) -> str | None:
+    """``METRIC=VALUE``; which metrics there are is known where they are measured."""
+    if text is None:
+        return None
+    if not re.fullmatch(
+        r"(psnr|vmaf|dists|lpips[_-](vgg|alex)) ?= ?(\d+(\.\d*)?|\.\d+)", text.strip(), re.ASCII
+    ):
+        raise _wrong("--target", f"{text!r} is not a target: METRIC=VALUE, such as lpips_vgg=0.25 or psnr=30")
+    return text.strip()
 
 
 def check_device(text: str) -> str:
