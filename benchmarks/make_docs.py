@@ -77,7 +77,8 @@ def made() -> dict[Path, str]:
     readme = README.read_text(encoding="utf-8")
     if BEGIN in readme:
         name = "reporting" if "reporting" in names else names[0]
-        table = "\n\n".join([TITLES.get(name, name) + ":", *summary(folders_of(name), name)])
+        picture = f"![](docs/figures/benchmarks-{name}.svg)"
+        table = "\n\n".join([TITLES.get(name, name) + ":", *summary(folders_of(name), name), picture])
         before, rest = readme.split(BEGIN, 1)
         files[README] = f"{before}{BEGIN}\n{table}\n{END}{rest.split(END, 1)[1]}"
     return files

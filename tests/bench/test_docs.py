@@ -26,8 +26,12 @@ def script() -> ModuleType:
     return module
 
 
-def test_texts_and_results_agree(script: ModuleType) -> None:
-    made = script.made()
+@pytest.fixture(scope="module")
+def made(script: ModuleType) -> dict[Path, str]:
+    return script.made()
+
+
+def test_texts_and_results_agree(script: ModuleType, made: dict[Path, str]) -> None:
     assert {script.PAGE, script.README} <= set(made)
     for path, content in made.items():
         committed = path.read_text(encoding="utf-8")
@@ -37,7 +41,7 @@ def test_texts_and_results_agree(script: ModuleType) -> None:
         assert committed == content, f"{path.name} and the results differ: make benchmarks-docs"
 
 
-def test_readme_keeps_what_is_outside_the_marks(script: ModuleType) -> None:
+def test_readme_keeps_what_is_outside_the_marks(script: ModuleType, made: dict[Path, str]) -> None:
     before, after = (script.README.read_text().split(mark) for mark in (script.BEGIN, script.END))
-    made = script.made()[script.README]
-    assert made.startswith(before[0] + script.BEGIN) and made.endswith(script.END + after[1])
+    readme = made[script.README]
+    assert readme.startswith(before[0] + script.BEGIN) and readme.endswith(script.END + after[1])
