@@ -21,7 +21,7 @@ from s2vc.codec.rate_control import QualityControl
 from s2vc.errors import InputError
 from s2vc.models.files import DEFAULT, find_model_of
 from s2vc.video import Colour, Extras, Frame, VideoInfo
-from s2vc.video.tracks import place_of
+from s2vc.video.tracks import MOST_HELD, place_of
 
 from .inspection import bytes_of_extras
 from .models import Model, load, load_file
@@ -87,7 +87,7 @@ def split_due(
     packets: list[TrackPacket], header: Header, until: int | None
 ) -> tuple[list[TrackPacket], list[TrackPacket]]:
     """(packets due before ``until``, a time in ticks of the header's time base, and the others)."""
-    if until is None:
+    if until is None or sum(len(packet.payload) for packet in packets) > MOST_HELD:
         return packets, []
     end = until * header.time_base
     due: list[TrackPacket] = []

@@ -27,7 +27,7 @@ class Demultiplexer:
         self, container: Any, video: Any, numbers: dict[int, int], opus: dict[int, OpusTrack]
     ) -> None:
         self.others: deque[TrackPacket] = deque()
-        self.lost = 0  # packets that have no place in the format
+        self._too_large = 0
         self._video = video
         self._numbers = numbers
         self._opus = opus
@@ -56,6 +56,11 @@ class Demultiplexer:
             if packet.stream.index == self._video.index:
                 return packet
             self._take(packet)
+
+    @property
+    def lost(self) -> int:
+        """Packets of other tracks that could not be carried."""
+        return self._too_large + sum(coder.failed for coder in self._opus.values())
 
     def read_to(self, seconds: Fraction) -> None:
         """Read on until all sound has come that is due before ``seconds``, or for three seconds of video."""
@@ -102,7 +107,7 @@ class Demultiplexer:
             return
         else:
             copied = copy_packet(packet, number)
-            self.lost += copied is None
+            self._too_large += copied is None
             packets = [] if copied is None else [copied]
         self.others.extend(packets)
         if packets and index in self._sound and (place := place_of(packets[-1])) is not None:

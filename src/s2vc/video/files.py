@@ -284,6 +284,8 @@ class FileReader(VideoReader):
         elif not self._ended:
             self._demultiplexer.read_to(self._reached)
         self._queue.take(self._demultiplexer.others)
+        if self._ended and self._demultiplexer.lost:
+            self.warn(f"{self._demultiplexer.lost} packets of sound or subtitles could not be read: left out")
         return self._queue.pop(None if all_of_it else self._reached, ends=self._ended)
 
     def _lose(self) -> None:

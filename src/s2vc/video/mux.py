@@ -207,7 +207,7 @@ class MuxWriter(VideoWriter):
     def _other(self, step: Callable[[], None]) -> None:
         try:
             step()
-        except (av.error.FFmpegError, OSError, ValueError) as error:
+        except (av.error.FFmpegError, OSError, ValueError, OverflowError) as error:
             if self._staged.error is not None:
                 raise self._failure(error) from None
             # A packet that FFmpeg refuses is no reason to lose the film.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -62,7 +63,7 @@ class TrackMuxer:
         for number, track in enumerate(self._tracks):
             try:
                 self._add(number, track, first.get(number), shift)
-            except (av.error.FFmpegError, OSError, ValueError):
+            except (av.error.FFmpegError, OSError, ValueError, OverflowError):
                 self._leave_out(track)
         for packet in waiting:
             self.write(packet)
@@ -79,10 +80,9 @@ class TrackMuxer:
         stream: Any
         if track.kind is TrackKind.ATTACHMENT and self._format == "matroska":
             names = track.metadata
-            name = names.get("filename", f"attachment{number}")
-            self._container.add_attachment(
-                name, names.get("mimetype", "application/octet-stream"), track.extradata
-            )
+            name = names.get("filename") or f"attachment{number}"
+            kind = names.get("mimetype") or "application/octet-stream"
+            self._container.add_attachment(name, kind, track.extradata)
             return
         if track.kind is TrackKind.AUDIO:
             clock = SoundClock(track, first)
@@ -117,8 +117,9 @@ class TrackMuxer:
         if not track.extradata:
             context.extradata = None  # FFmpeg may have thought one up
         for name, key in (("layout", "channel_layout"), ("format", "sample_format")):
-            if key in track.parameters:
-                setattr(context, name, track.parameters[key])
+            with contextlib.suppress(ValueError):  # layouts that have no name
+                if key in track.parameters:
+                    setattr(context, name, track.parameters[key])
         return stream
 
     def _subtitles(self, track: Track, shift: Fraction) -> _Subtitles | None:

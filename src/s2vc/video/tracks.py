@@ -19,6 +19,8 @@ SOUND = ("copy", "opus", "none")
 PREROLL = Fraction(8, 100)
 _NO_PREROLL = ("pcm_", "flac", "alac", "wavpack", "tta")
 
+MOST_HELD = 64 << 20  # bytes of packets that wait for their time; beyond that they go at once
+
 _ATTACHMENTS = 2 << 20  # bytes of all together; the header takes 4 MiB
 _LONGEST_TEXT = 4096
 # Samples to leave out at the ends; a WebVTT cue's name and place.
@@ -199,6 +201,8 @@ class PacketQueue:
         """
         ready: list[TrackPacket] = []
         rest: deque[TrackPacket] = deque()
+        if not ends and sum(len(packet.payload) for packet in self._held) > MOST_HELD:
+            until = None
         for packet in self._held:
             place = place_of(packet)
             due = until is None or place is None or place * self._tracks[packet.track].time_base < until
