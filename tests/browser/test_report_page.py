@@ -167,6 +167,10 @@ def test_names_are_texts_and_figures_are_exact(page: Any) -> None:
     shown = page.text_content("#clip-plot .hovertext")
     assert "0.0123456 bits a pixel" in shown and shown.endswith("DISTS (VGG-16) 0.3")
 
+    # nothing offers to send figures elsewhere
+    assert page.locator(".modebar").count() == 3
+    assert "share" not in page.locator(".modebar").first.inner_html().lower()
+
     page.select_option("#anchor", "ours")
     assert OTHER in page.text_content("#comparison-table thead")
     # at each quality the other costs 0.023 where ours costs 0.0123456

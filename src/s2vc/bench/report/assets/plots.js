@@ -35,7 +35,12 @@ function plotLayout(x, y) {
   };
 }
 
-const PLOT_OPTIONS = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+const PLOT_OPTIONS = {
+  responsive: true,
+  displaylogo: false,
+  showSendToCloud: false, // nothing leaves the page; plotly.js 4 would offer it
+  modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+};
 
 /**
  * A rate–quality plot in `place`. `points`: of one clip or means, each with its `index` among all; `about(point)`:
