@@ -78,8 +78,8 @@ class RateRequest:
             raise ValueError("bufsize needs max_bitrate")
         if self.passes not in (None, 1, 2):
             raise ValueError(f"passes is 1 or 2, not {self.passes}")
-        if self.passes is not None and not self.averages:
-            raise ValueError("passes needs bitrate, target_size or bpp")
+        if self.passes == 2 and not self.averages:
+            raise ValueError("two passes need bitrate, target_size or bpp")
         if self.target_size is not None and self.passes == 1:
             raise ValueError("target_size takes two passes")
 

@@ -1,0 +1,188 @@
+"""How near encodes come to the rate, size or quality asked for; one JSON of rows (docs/rate-control.md).
+
+    export S2VC_DATA_DIR=…/data S2VC_WEIGHTS_DIR=…/weights
+    python benchmarks/rate_control.py two-pass size buffer target --out benchmarks/results/rate-control.json
+    python benchmarks/rate_control.py one-pass --out benchmarks/results/rate-control.json
+
+Rows that the file holds already stand. ``--clips``, ``--rates``, ``--seconds`` make a run shorter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import s2vc
+from s2vc.bench.metrics import Meter
+from s2vc.bitstream import Chunk, StreamReader
+from s2vc.video import Frame, VideoInfo, open_output, open_video
+
+CLIPS = [
+    "akiyo_176x144_25",
+    "carphone_176x144_30",
+    "city_352x288_25",
+    "foliage_360x240_25",
+    "car-roundabout_426x240_24",
+    "parkour_426x240_24",
+]
+RATES = [15_000, 30_000, 60_000, 120_000]  # bit/s at 426 x 240
+PIXELS = 426 * 240
+TARGETS = ["lpips_vgg=0.45", "psnr=23"]
+
+
+def concatenation(folder: Path, path: Path, seconds: float) -> None:
+    """Training clips one after another, 426 x 240 at 24 Hz, losslessly."""
+    info = VideoInfo(426, 240, time_base=Fraction(1, 24), average_rate=Fraction(24))
+    number = 0
+    with open_output(path, info, lossless=True, overwrite=True) as writer:
+        for clip in sorted(folder.iterdir()):
+            if clip.suffix not in (".mp4", ".mkv"):
+                continue
+            with open_video(clip, scale=(426, 240)) as reader:
+                for frame in reader:
+                    writer.write(Frame(frame.rgb, number, 1))
+                    number += 1
+                    if number >= seconds * 24:
+                        return
+
+
+def overfull(path: Path, rate: float, size: float) -> float:
+    """The largest share of the buffer that the file's packets ever fill; over 1 it is violated."""
+    level = largest = 0.0
+    before = None
+    with open(path, "rb") as stream:
+        reader = StreamReader(stream)
+        tick = float(reader.header.time_base)
+        for item in reader:
+            if not isinstance(item, Chunk):
+                continue
+            for ticks, packet in zip(item.times, item.packets, strict=True):
+                if before is not None:
+                    level = max(0.0, level - rate * (ticks - before) * tick)
+                before = ticks
+                level += 8 * (len(packet.payload) + 4)
+                largest = max(largest, level)
+    return largest / size
+
+
+class Runs:
+    """Encodes and what came of them."""
+
+    def __init__(self, model: str, out: Path, folder: Path) -> None:
+        self.model = s2vc.load(model, "cpu")
+        self.out, self.folder = out, folder
+        self.rows: dict[str, Any] = json.loads(out.read_text())["rows"] if out.exists() else {}
+
+    def row(self, name: str, make: Callable[[], dict[str, Any]]) -> None:
+        if name not in self.rows:
+            self.rows[name] = make()
+            self.out.parent.mkdir(parents=True, exist_ok=True)
+            self.out.write_text(json.dumps({"model": self.model.id, "rows": self.rows}, indent=1) + "\n")
+        print(name, self.rows[name], flush=True)
+
+    def encode(self, clip: Path, **wishes: Any) -> tuple[s2vc.EncodeResult, dict[str, Any]]:
+        made = s2vc.encode(
+            clip, self.folder / "out.s2vc", model=self.model, overwrite=True, audio="none", **wishes
+        )
+        qualities = s2vc.info(self.folder / "out.s2vc").quality
+        return made, {
+            "frames": made.frames,
+            "bytes": made.bytes,
+            "kbps": round(made.video_kbps, 3),
+            "qualities": [min(qualities), max(qualities)],
+            "seconds": round(made.seconds, 1),
+            "warnings": list(made.warnings),
+        }
+
+    def rate(self, clip: Path, rate: float, passes: int) -> dict[str, Any]:
+        made, facts = self.encode(clip, bitrate=rate, passes=passes)
+        return {"asked": rate / 1000, "off": round(made.video_kbps * 1000 / rate - 1, 4), **facts}
+
+    def size(self, clip: Path, rate: float) -> dict[str, Any]:
+        with open_video(clip) as reader:
+            frames = sum(1 for _ in reader)
+            asked = round(rate * frames / float(reader.info.average_rate or 25) / 8)
+        made, facts = self.encode(clip, target_size=asked)
+        return {"asked": asked, "off": round(made.bytes / asked - 1, 4), **facts}
+
+    def buffer(self, clip: Path, rate: float) -> dict[str, Any]:
+        _, facts = self.encode(clip, bitrate=rate, max_bitrate=rate, bufsize=2 * rate, passes=1)
+        return {
+            "asked": rate / 1000,
+            "fullest": round(overfull(self.folder / "out.s2vc", rate, 2 * rate), 4),
+            **facts,
+        }
+
+    def target(self, clip: Path, text: str) -> dict[str, Any]:
+        """Cost: seconds of search and encode against those of one encode at the quality that was found."""
+        metric, _, value = text.partition("=")
+        metric = metric.replace("_", "-")
+        made, facts = self.encode(clip, quality_target=text)
+        began = time.monotonic()
+        self.encode(clip, quality=facts["qualities"][0])
+        single = time.monotonic() - began
+        shown = self.folder / "shown.mkv"
+        s2vc.decode(self.folder / "out.s2vc", shown, model=self.model, lossless=True, overwrite=True)
+        with open_video(clip) as source, open_video(shown) as decoded:
+            found = Meter([metric], step=5).measure((f.rgb for f in source), [(f.rgb for f in decoded)])[0]
+        if isinstance(found, Exception):
+            raise found
+        mean = found[metric]["mean"]
+        return {
+            "asked": float(value),
+            "found": mean,
+            "off": round(mean / float(value) - 1, 4),
+            "cost": round(made.seconds / single, 3),
+            **facts,
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", nargs="+", choices=["two-pass", "one-pass", "size", "buffer", "target"])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--model", default="tiny")
+    parser.add_argument("--clips", nargs="*", default=CLIPS)
+    parser.add_argument("--rates", nargs="*", type=float, default=RATES)
+    parser.add_argument("--targets", nargs="*", default=TARGETS)
+    parser.add_argument("--seconds", type=float, default=120, help="length of the concatenation")
+    options = parser.parse_args()
+    data = Path(os.environ["S2VC_DATA_DIR"])
+    with tempfile.TemporaryDirectory(prefix="s2vc-rate-") as name:
+        runs = Runs(options.model, options.out, Path(name))
+        clips = {clip: data / "dev" / f"{clip}.mp4" for clip in options.clips}
+        if {"one-pass", "buffer", "target"} & set(options.what):
+            long = Path(name) / "concatenation.mkv"
+            concatenation(data / "train" / "video", long, options.seconds)
+            clips[f"concatenation-{options.seconds:g}s"] = long
+        for clip, path in clips.items():
+            with open_video(path) as reader:
+                scale = reader.info.width * reader.info.height / PIXELS
+            long_one = path.suffix == ".mkv"
+            for rate in options.rates:
+                scaled = rate * scale
+                label = f"{clip}/{rate / 1000:g}k"
+                if "two-pass" in options.what and not long_one:
+                    runs.row(f"two-pass/{label}", lambda p=path, r=scaled: runs.rate(p, r, 2))
+                if "one-pass" in options.what and long_one:
+                    runs.row(f"one-pass/{label}", lambda p=path, r=scaled: runs.rate(p, r, 1))
+                if "size" in options.what and not long_one:
+                    runs.row(f"size/{label}", lambda p=path, r=scaled: runs.size(p, r))
+                if "buffer" in options.what:
+                    runs.row(f"buffer/{label}", lambda p=path, r=scaled: runs.buffer(p, r))
+            if "target" in options.what:
+                for text in options.targets:
+                    runs.row(f"target/{clip}/{text}", lambda p=path, t=text: runs.target(p, t))
+
+
+if __name__ == "__main__":
+    main()
