@@ -125,10 +125,19 @@ def test_only_the_codecs_asked_for(clips: Path, tmp_path: Path) -> None:
         run(both, tmp_path, only=["vvenc"])
 
 
-def test_jobs_of_a_clip_stand_together(clips: Path, tmp_path: Path) -> None:
-    found = jobs(spec(clips, ("a.mkv", "b.mkv")), tmp_path)
+def test_jobs_of_a_clip_stand_together(tmp_path: Path) -> None:
+    found = jobs([Path("a.mkv"), Path("b.mkv")], spec(tmp_path).codecs, 3, tmp_path)
     assert [job.clip.stem for job in found] == ["a", "a", "b", "b"]
     assert all(isinstance(job, Job) for job in found)
+
+
+def test_a_codec_without_points_is_a_failure_and_the_rest_goes_on(clips: Path, tmp_path: Path) -> None:
+    theirs = {"kind": "external", "name": "theirs", "folder": str(tmp_path / "none"), "about": ""}
+    missing = {**spec(clips, ("none.mkv",), crf=(40,)).model_dump()}
+    both = Spec.model_validate({**missing, "codecs": [theirs, *missing["codecs"]]})
+    (first, reason), (second, _) = run(both, tmp_path / "out").failed
+    assert first == "theirs" and "state each clip's bytes" in reason and second == "x265 none none-crf40"
+    assert len(run(both, tmp_path / "out", only=["x265"]).failed) == 1
 
 
 def timeless(folder: Path) -> dict[str, dict[str, object]]:

@@ -87,12 +87,12 @@ class Outcome:
         return f"{len(self.failed)} of {total} results failed, the first {name}: {reason}"
 
 
-def jobs(spec: Spec, folder: Path) -> list[Job]:
-    """All jobs of a spec, the points of a clip together."""
+def jobs(clips: Sequence[Path], codecs: Sequence[Codec], frames: int, folder: Path) -> list[Job]:
+    """All jobs, the points of a clip together."""
     return [
-        Job(codec, clip, spec.frames, point, folder)
-        for clip in spec.clips.paths()
-        for codec in spec.codecs
+        Job(codec, clip, frames, point, folder)
+        for clip in clips
+        for codec in codecs
         for point in codec.points()
     ]
 
@@ -118,12 +118,22 @@ def run(
     if unknown:
         raise InputError(f"spec {spec.name} has no codec {', '.join(sorted(unknown))}: check the names")
     make_folder(folder)
-    wanted = [job for job in jobs(spec, folder) if not only or job.codec.name in only]
-    totals: dict[str, int] = {}
+    without: dict[str, str] = {}  # codecs run elsewhere whose lists of points cannot be read
+    for codec in spec.codecs:
+        try:
+            codec.points()
+        except S2vcError as error:
+            without[codec.name] = str(error)
+    codecs = [c for c in spec.codecs if c.name not in without and (not only or c.name in only)]
+    wanted = jobs(spec.clips.paths(), codecs, spec.frames, folder)
+    totals = {name: 0 for name in without if not only or name in only}
     for job in wanted:
         totals[job.codec.name] = totals.get(job.codec.name, 0) + 1
     with Board(totals) as board:
         work = _Run(spec, board, keep_files, workers)
+        for name in totals.keys() & without.keys():
+            work.outcome.failed.append((name, without[name]))
+            board.failed(name, "all clips", without[name])
         groups: dict[tuple[Path, str], list[Job]] = {}
         for job in wanted:
             if _stands(job, spec):
