@@ -219,3 +219,21 @@ def test_tokens_learn_a_teachers_features(write_recipe, tmp_path, footage, monke
     run(still, tmp_path / "next", footage, tmp_path / "cache", start=str(out))
     kept = read_checkpoint(tmp_path / "next").part("aux.projection.")
     torch.testing.assert_close(kept, found.part("aux.projection."))
+
+
+def test_an_ablation_does_without_its_parts(write_recipe, tmp_path, footage, cache, mini):
+    recipe = write_recipe(
+        {**CASCADE, "steps": 2},
+        start=str(mini),
+        drop=["csg", "tcg", "motion"],
+        evaluate={"clips": ["clips/a.mkv"], "frames": 3, "qualities": [30]},
+    )
+    run(recipe, tmp_path / "run", footage, cache)
+    found = read_checkpoint(tmp_path / "run")
+    silent = ["generator.attention.out.weight", *(f"generator.guidance.{n}.out.weight" for n in range(3))]
+    for part in ("model.", "ema."):
+        assert not any(found.tensors[part + name].any() for name in silent)
+    assert found.tensors["ema.generator.out.weight"].any()
+    assert [entry["frames"] for entry in log_of(tmp_path / "run") if entry.get("event") == "evaluation"] == [
+        3
+    ]

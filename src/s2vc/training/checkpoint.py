@@ -98,8 +98,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if version > VERSION:
         raise ModelError(f"{path} was written by a newer s2vc (version {version}): update s2vc")
     if version < VERSION:
-        progress = Progress()  # its weights can be used, its place in a recipe cannot
-        progress.history = [{"run": path.parent.name, **json.loads(description["progress"])}]
+        done = json.loads(description["progress"])  # its weights can be used, its place in a recipe cannot
+        progress = Progress(seconds=done["seconds"], pixels=int(done["pixels"]))
+        progress.history = [{"run": path.parent.name, **done}]
         return Checkpoint(tensors, progress, "tiny", json.loads(description["config"]), {})
     return Checkpoint(
         tensors,

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from s2vc.bitstream import Chunk, Header, StreamReader, StreamWriter
 from s2vc.codec.decoder import VideoDecoder
 from s2vc.codec.encoder import VideoEncoder
+from s2vc.codec.motion_search import BLOCK, Field, MotionSearch, Picture
+from s2vc.codec.tiny import TinyFrameModel
 from s2vc.models.files import ModelFile, write_model
 from s2vc.models.loading import load_frame_model
 from s2vc.nn.tiny.config import TinyConfig
@@ -27,9 +29,26 @@ from s2vc.training.recipe import Evaluate
 from s2vc.video import open_video
 
 
-def code(model: ModelFile, pictures: NDArray[np.uint8], quality: int) -> tuple[bytes, NDArray[np.uint8]]:
-    """A stream of pictures (T, H, W, 3) with one I-frame, and what a decoder makes of its bytes."""
+class _NoMotion(MotionSearch):
+    """Finds that nothing moves."""
+
+    def __call__(
+        self, current: Picture, reference: Picture, smoothness: float, previous: Field | None = None
+    ) -> Field:
+        return np.zeros((current.shape[0] // BLOCK, current.shape[1] // BLOCK, 2), np.int16)
+
+
+def code(
+    model: ModelFile, pictures: NDArray[np.uint8], quality: int, moving: bool = True
+) -> tuple[bytes, NDArray[np.uint8]]:
+    """A stream of pictures (T, H, W, 3) with one I-frame, and what a decoder makes of its bytes.
+
+    ``moving``: whether motion is searched.
+    """
     networks = load_frame_model(model, torch.device("cpu"))
+    if not moving:
+        assert isinstance(networks, TinyFrameModel)
+        networks.search = _NoMotion()
     count, height, width, _ = pictures.shape
     header = Header(
         model_id=model.id,
@@ -78,8 +97,8 @@ def compare(
 class Evaluation:
     """The recipe's clips and qualities; called with a run's EMA weights."""
 
-    def __init__(self, wanted: Evaluate, root: Path) -> None:
-        self.wanted, self.clips = wanted, {}
+    def __init__(self, wanted: Evaluate, root: Path, moving: bool) -> None:
+        self.wanted, self.moving, self.clips = wanted, moving, {}
         for place in wanted.clips:
             with open_video(root / place, frames=wanted.frames) as reader:
                 self.clips[Path(place).stem] = np.stack([frame.rgb for frame in reader])
@@ -96,7 +115,7 @@ class Evaluation:
         networks = {str(name): make_network(name) for name in self.wanted.metrics if name != "psnr"}
         for name, pictures in self.clips.items():
             for quality in self.wanted.qualities:
-                content, shown = code(file, pictures, quality)
+                content, shown = code(file, pictures, quality, self.moving)
                 pixels = np.prod(pictures.shape[:3])
                 figures = {"bpp": 8 * len(content) / float(pixels), **compare(shown, pictures, networks)}
                 rounded = {k: round(v, 5) for k, v in figures.items()}

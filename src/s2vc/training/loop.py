@@ -108,7 +108,8 @@ class Trainer:
         if recipe.compile:
             self.context.code = torch.compile(self.context.code)
         self.board = Board(out / "tensorboard") if recipe.tensorboard and not processes.rank else None
-        self.evaluation = Evaluation(recipe.evaluate, root) if recipe.evaluate else None
+        moving = "motion" not in recipe.drop
+        self.evaluation = Evaluation(recipe.evaluate, root, moving) if recipe.evaluate else None
 
     # -- where it begins --------------------------------------------------------------------------------
 
@@ -164,6 +165,15 @@ class Trainer:
                 f"{path} stands in stage {theirs[-1]}, which this recipe does not reach by the same stages: "
                 "give it the recipe it was made by, or begin a new run with --start"
             )
+
+    def drop(self) -> None:
+        """What the recipe does without says nothing from the start: its last layers are zero and stay so."""
+        silent = {"csg": ("generator.attention.out.",), "tcg": ("generator.guidance.",)}
+        for part in self.recipe.drop:
+            for name, value in self.model.state_dict().items():
+                if name.startswith(silent.get(part, ())) and ".out." in name:
+                    value.zero_()
+                    self.ema[name].zero_()
 
     # -- checkpoints ------------------------------------------------------------------------------------
 
@@ -362,6 +372,7 @@ def train(
             name = start or recipe.start
             trainer.start_from(str(name))
             trainer.log(event="started from", weights=str(name))
+        trainer.drop()
         trainer.run(budget_minutes, watch)
     finally:
         processes.close()

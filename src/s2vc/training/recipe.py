@@ -157,6 +157,7 @@ class Recipe(_Strict):
     preset: Literal["tiny", "base"] = "tiny"
     model: dict[str, int] = Field({})  # widths of TinyConfig other than the default
     start: str | None = None  # a model's id or path, or a run, to begin from
+    drop: list[Literal["csg", "tcg", "motion"]] = Field([])  # what an ablation does without, in tiny
     data: Data
     seed: int = Field(1, ge=0)
     ema: float = Field(0.998, ge=0, lt=1)
@@ -183,6 +184,8 @@ def _check_whole(recipe: Recipe) -> None:
             what = f"there are {', '.join(sorted(known))}" if known else f"{recipe.preset} has none to choose"
             raise _Impossible(f"{name} is no width of {recipe.preset}; {what}", "model", name)
     seen: list[Stage] = []
+    if recipe.drop and recipe.preset != "tiny":
+        raise _Impossible(f"{recipe.preset} can drop nothing", "drop")
     for number, stage in enumerate(recipe.stages):
         place = ("stages", number)
         _check_stage(recipe, stage, seen, place)

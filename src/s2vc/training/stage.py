@@ -103,7 +103,8 @@ class StageRun:
         stage, parts = self.stage, PARTS["tiny"]
         wanted = stage.train or (GENERATOR if stage.kind in ("prior", "realism") else EVERYTHING)
         chosen = tuple(prefix for part in wanted for prefix in parts[part])
-        frozen = tuple(prefix for part in stage.freeze for prefix in parts[part])
+        dropped = [part for part in self.context.recipe.drop if part in parts]
+        frozen = tuple(prefix for part in (*stage.freeze, *dropped) for prefix in parts[part])
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(name.startswith(chosen) and not name.startswith(frozen))
 
@@ -203,6 +204,8 @@ class StageRun:
         self._set_rates(share)
         batch = self.sampler.next()
         recipe, progress = self.context.recipe, self.context.progress
+        if "motion" in recipe.drop:
+            batch.motion[:] = 0
         streams = StepStreams(recipe.seed, progress.steps, batch.slots, self.device)
         pictures = torch.from_numpy(batch.pictures).to(self.device).float()
         seen = None
