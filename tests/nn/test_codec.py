@@ -63,7 +63,8 @@ def frame(codec, buffer, height, width, *, intra=False, reset=False, seed=0, qua
     first = (y - mean).round() + mean
     mean = codec.second_mean(hidden, first)
     latent = (first + (y - mean).round() + mean) / 2
-    return (y, z, mean), codec.synthesise(latent, context, flags[0], flags[2])
+    coded = torch.ones(1, 1, height // 16, width // 16, dtype=torch.bool)
+    return (y, z, mean), codec.synthesise(latent, coded, context, flags[0], flags[2])
 
 
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (16, 80), (112, 16), (48, 80), (208, 144)])
@@ -83,6 +84,29 @@ def test_the_reference_picture_is_8_bit_levels(codec):
     for number in range(3):
         _, (buffer, exact) = frame(codec, buffer, 48, 80, intra=number == 0, seed=number)
         assert torch.equal(buffer.reference, exact.clamp(0, 255).round())
+
+
+def test_what_is_not_coded_is_the_prediction(codec):
+    """In a P-frame only coded blocks and their neighbours are touched; an I-frame has no such blocks."""
+    height, width = 16 * 8, 16 * 9
+    _, (buffer, _) = frame(codec, codec.empty_buffer(1, height, width), height, width, intra=True)
+    still = torch.zeros(1, 8, 9, 2, dtype=torch.int64)
+    no, quality = torch.tensor([False]), torch.tensor([20])
+    context = codec.context(buffer, still, no, no, quality)
+    coded = torch.zeros(1, 1, 8, 9, dtype=torch.bool)
+    latent = torch.randn(1, codec.config.latent, 8, 9, generator=torch.Generator().manual_seed(1))
+    for _ in range(2):
+        after, _ = codec.synthesise(latent, coded, context, no, quality)
+        assert torch.equal(after.reference, buffer.reference)
+    coded[0, 0, 6, 6] = True
+    after, _ = codec.synthesise(latent, coded, context, no, quality)
+    changed = (after.reference != buffer.reference).any(1)[0]
+    # Blocks 5 to 7 are decoded; the transform's overlap and the gate's slope reach half a block beyond.
+    assert changed[16 * 5 :, 16 * 5 : 16 * 8].float().mean() > 0.9
+    assert not changed[: 16 * 5 - 8].any() and not changed[:, : 16 * 5 - 8].any()
+    context = codec.context(buffer, still, ~no, no, quality)
+    everywhere, _ = codec.synthesise(latent, ~coded & coded, context, ~no, quality)
+    assert (everywhere.reference != context.prediction).float().mean() > 0.5
 
 
 def test_a_reset_forgets_features_and_keeps_the_reference(codec):
@@ -110,5 +134,5 @@ def test_training_starts_as_a_transform_codec():
     context = codec.context(codec.empty_buffer(1, height, width), still, flag, flag, quality)
     y = codec.analyse(x, context, flag, quality)
     assert torch.allclose(y * FINEST_STEP, codec.transform(x - 128), atol=1e-3)
-    _, exact = codec.synthesise(y, context, flag, quality)
+    _, exact = codec.synthesise(y, flag.reshape(1, 1, 1, 1).expand(1, 1, 2, 3), context, flag, quality)
     assert torch.allclose(exact, 128 + codec.transform.inverse(codec.transform(x - 128)), atol=1e-2)

@@ -135,7 +135,8 @@ def code_frame(
         y1, symbols1, bits1, proxy1 = _code_pass(y, mean1, index1, ~even, latent_noise)
         # An I-frame leaves no memory, nor does a chunk's start: the model learns to live with that.
         memory = next_memory(memory, symbols0 + symbols1) * (~opens)
-    after, _ = codec.synthesise(y0 + y1, context, intra, quality)
+    coded = (symbols0 + symbols1 != 0).any(1, keepdim=True)
+    after, _ = codec.synthesise(y0 + y1, coded, context, intra, quality)
     return after.reference, after.feature, memory, z_bits + bits0 + bits1, z_proxy + proxy0 + proxy1
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from s2vc.nn.blocks import Downsample, ResBlock, Upsample, activation, patch, unpatch
 from s2vc.nn.lapped import LappedTransform
@@ -170,10 +171,17 @@ class TinyCodec(nn.Module):
         return self.mean1(activation(hidden)).float()
 
     def synthesise(
-        self, y: Tensor, context: Context, intra: Tensor, quality: Tensor
+        self, y: Tensor, coded: Tensor, context: Context, intra: Tensor, quality: Tensor
     ) -> tuple[Buffer, Tensor]:
-        """Decoded latents -> the buffer after this frame, and the reference picture before rounding."""
+        """Decoded latents -> the buffer after this frame, and the reference picture before rounding.
+
+        coded: bool (B, 1, H/16, W/16), where a latent's symbol is not zero. In P-frames all else but these
+        blocks and their neighbours is the prediction itself: a network that may touch what nobody coded
+        wears it away, frame by frame.
+        """
         with torch.autocast(y.device.type, enabled=False):
+            gate = F.max_pool2d((coded | intra[:, None, None, None]).float(), 3, stride=1, padding=1)
+            y = y * gate
             levels = y * self.decoder_step(intra, quality)
             plain = context.prediction + self.transform.inverse(levels)
         hidden = self.decoder_in(torch.cat([y / 4, context.at16], 1))
@@ -181,6 +189,6 @@ class TinyCodec(nn.Module):
         hidden = self.decoder_up(activation(hidden), context.at8)
         hidden = hidden + context.at8 + self.decoder_picture(patch(scaled(plain), 8))
         feature = self.decoder_body(hidden)
-        correction = self.reference_out(activation(feature)).float() / PICTURE_SCALE
-        exact = plain + unpatch(correction, 8)
+        correction = unpatch(self.reference_out(activation(feature)).float(), 8) / PICTURE_SCALE
+        exact = plain + correction * F.interpolate(gate, scale_factor=16.0, mode="bilinear")
         return Buffer(round_through(exact.clamp(0, 255)), feature.float()), exact
