@@ -78,6 +78,7 @@ class BaseFrameModel:
     multiple = MULTIPLE
     padding: Literal["edge", "reflect"] = "reflect"
     reset_period = 32
+    quality_per_frame = False
 
     def __init__(self, points: int, load: Callable[[int], BaseModel], device: torch.device) -> None:
         self.points, self.device = points, device

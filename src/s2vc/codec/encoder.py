@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from copy import deepcopy
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -140,7 +140,7 @@ class VideoEncoder:
         """Code a frame, again from the same state where the control wants another quality."""
         buffer, memory, features = self._buffer, self._memory, len(self._chunk.features)
         while True:
-            self._memory = deepcopy(memory)  # which coding changes
+            self._memory = copy(memory)  # whose fields coding sets
             packet = self._code(picture, kind)
             quality = control.coded(8 * len(packet.payload))
             if quality is None:

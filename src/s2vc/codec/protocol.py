@@ -102,6 +102,8 @@ class FrameModel(Protocol):
     profile: str
     reset_period: int
     """Every so many frames after an I-frame the feature buffer is read as empty."""
+    quality_per_frame: bool
+    """Whether P-frames may have a quality of their own; else they keep their I-frame's."""
 
     @property
     def symbols(self) -> SymbolModel: ...
