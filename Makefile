@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 # One exact version: a range would take the newest, on some platforms several gigabytes of GPU libraries.
 TORCH  ?= torch==2.13.0
-EXTRAS ?= dev,train,bench,demo
+EXTRAS ?= dev,train,bench,demo,docs
 # Where `make demo` writes; INPUT=my.mp4 replaces the package's clip.
 OUT    ?= demo-out
 INPUT  ?=
@@ -12,7 +12,7 @@ BIN   := $(VENV)/bin
 STAMP := $(VENV)/.s2vc-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint types imports test test-all demo benchmarks-docs clean
+.PHONY: help setup lint types imports test test-all demo docs benchmarks-docs clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,8 +39,11 @@ test-all: lint ## Lint, then every test
 demo: setup ## Encode and decode real footage, print figures, write a strip (INPUT=my.mp4 for your own)
 	$(BIN)/python -m s2vc demo $(if $(INPUT),'$(INPUT)') --out '$(OUT)'
 
+docs: setup ## Build the documentation's site into site/
+	$(BIN)/python -m mkdocs build --strict
+
 benchmarks-docs: setup ## Write docs/benchmarks.md and README's table from benchmarks/results
 	$(BIN)/python benchmarks/make_docs.py
 
 clean: ## Remove .venv, caches and the demo's files
-	rm -rf $(VENV) $(OUT) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist build
+	rm -rf $(VENV) $(OUT) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist build site

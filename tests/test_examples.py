@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -51,6 +52,27 @@ def test_arrays(mini):
     lines = run(sys.executable, EXAMPLES / "arrays.py", mini).splitlines()
     assert lines[0].startswith("6 frames in ") and len(lines) == 7
     assert lines[6].startswith("frame 5: (64, 96, 3)")
+
+
+def test_notebook(film, tmp_path, monkeypatch):
+    """Its cells, one after another, in one namespace."""
+    film(tmp_path / "in.mp4", frames=4, sound=(("aac", 44100, "eng"),))
+    monkeypatch.chdir(tmp_path)
+    cells = json.loads((EXAMPLES / "first_clip.ipynb").read_text())["cells"]
+    namespace: dict[str, object] = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), namespace)
+    assert namespace["picture"].shape == (24, 32, 3)  # type: ignore[attr-defined]
+
+
+def test_lossy_link(mini):
+    lines = run(sys.executable, EXAMPLES / "lossy_link.py", mini, "0.1").splitlines()
+    datagrams, _, lost, _ = lines[0].split()
+    assert 0 < int(lost) < int(datagrams) == 37
+    assert lines[1].startswith("36 frames, ") and lines[2].startswith("#") and lines[2].endswith("#")
+    assert 0 < lines[2].count(".") < 36
+    assert run(sys.executable, EXAMPLES / "lossy_link.py", mini, "0").endswith("#" * 36 + "\n")
 
 
 def test_batch(clip, mini, tmp_path):

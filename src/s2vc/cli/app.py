@@ -13,7 +13,7 @@ app = typer.Typer(
     name="s2vc",
     help="A learned video codec for very low bit rates.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

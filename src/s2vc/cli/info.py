@@ -58,7 +58,8 @@ def _print_table(frames: list[dict[str, Any]]) -> None:
 
 def _text(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name.replace('_', ' ')} {_text(item)}" for name, item in value.items())
+        said = [f"{name.replace('_', ' ')} {_text(item)}" for name, item in value.items() if item != ""]
+        return ", ".join(said) or "none"
     if isinstance(value, list):
         return "; ".join(_text(item) for item in value) or "none"
     if isinstance(value, bool):
