@@ -117,10 +117,12 @@ class TinyCoding:
             mean, self.hidden = self._prior()
             self.even = torch.from_numpy(checkerboard(*symbols.shape))[None].to(self.model.device)
             self.first = (self._floats(symbols) + mean) * self.even
+            self.coded = symbols.any(0)
         else:
             mean = self._second_mean()
             self.latent = self.first + (self._floats(symbols) + mean) * ~self.even
-            self.buffer, _ = codec.synthesise(self.latent, self.context, self.intra, self.quality)
+            coded = torch.from_numpy(self.coded | symbols.any(0))[None, None].to(self.model.device)
+            self.buffer, _ = codec.synthesise(self.latent, coded, self.context, self.intra, self.quality)
 
     def _prior(self) -> tuple[Tensor, Tensor]:
         return self.model.codec.prior(self.z, self.context)
