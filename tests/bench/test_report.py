@@ -177,3 +177,19 @@ def test_view_of_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no file"):
         write_view(tmp_path / "a.mkv", tmp_path / "b.mkv", tmp_path / "out")
     assert not (tmp_path / "out" / "index.html").exists()
+
+
+def test_kept_files_that_cannot_be_shown_are_said(tmp_path: Path) -> None:
+    folder = write_results(tmp_path / "in", *curve("x265", "a.mp4", 1))
+    kept = folder / ".files" / "x265" / "a"
+    write_json(kept / "q1.hevc.json", {"request": {"frames_at_most": 96}})
+    for label in ("q0", "q1"):
+        (kept / f"{label}.hevc").write_bytes(b"not a video")
+    said: list[str] = []
+    page = write_report([folder], tmp_path / "out", clips=tmp_path, say=said.append)
+    data = packed(page, "data")
+    why = [point["pictures"]["why"] for point in data["points"]]
+    assert why[0].startswith("exit ") and "of another run" in why[1] and "was not kept" in why[2]
+    assert "a.mp4 was not found" in data["clips"][0]["pictures"]["why"]
+    assert said[0] == "pictures of a.mp4" and len(said) == 4
+    assert not list((tmp_path / "out" / "media").glob("*"))

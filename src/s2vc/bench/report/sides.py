@@ -45,24 +45,28 @@ def add_pictures(
         clip["pictures"] = {"why": "no coded file of this clip was kept (s2vc bench run --keep-files)"}
         if clip["name"] in wanted:
             say(f"pictures of {clip['name']}")
-            with _said(clip):
+            with _said(clip, clip["name"], say):
                 path = _chosen(next(r for r in good if r["clip"]["name"] == clip["name"]), sources)
                 clip["rate"] = clip["rate"] or _rate(path)
                 clip["pictures"] = vars(_source(path, clip["frames"], page))
         for point, result, file in zip(data["points"], good, files, strict=True):
-            if data["clips"][point["clip"]] is clip:
-                with _said(point):
+            if data["clips"][point["clip"]] is not clip:
+                continue
+            point["pictures"] = {"why": "its coded file was not kept (s2vc bench run --keep-files)"}
+            if file is not None:
+                with _said(point, f"{result['codec']} {clip['name']} {point['label']}", say):
                     point["pictures"] = vars(_point(result, file, page))
 
 
 @contextmanager
-def _said(about: dict[str, Any]) -> Iterator[None]:
-    """What fails is said in the page, and the rest goes on; a page that cannot be written is no page."""
+def _said(about: dict[str, Any], name: str, say: Say) -> Iterator[None]:
+    """What fails is said, in the page too, and the rest goes on; a page that cannot be written is no page."""
     try:
         yield
     except OutputError:
         raise
     except S2vcError as error:
+        say(f"no pictures of {name}: {error}")
         about["pictures"] = {"why": str(error)}
 
 
@@ -93,9 +97,7 @@ def _source(path: Path, count: int, page: Path) -> Pictures:
     return write_pictures(_counted(read_rgb(path, count), count), page, key)
 
 
-def _point(result: Result, file: Path | None, page: Path) -> Pictures:
-    if file is None:
-        raise InputError("its coded file was not kept (s2vc bench run --keep-files)")
+def _point(result: Result, file: Path, page: Path) -> Pictures:
     record = read_json(file.with_name(file.name + ".json"))
     if record and any(result.get(key) != value for key, value in (record.get("request") or {}).items()):
         raise InputError(f"{file.name} is of another run than the result")
