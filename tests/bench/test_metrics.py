@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import weakref
 
 import numpy as np
 import pytest
@@ -78,6 +79,29 @@ def test_results_do_not_depend_on_how_frames_are_cut(
         assert other == pytest.approx(found[0], abs=2e-5)
     lengths = {name: len(result[name]["frames"]) for name in names}
     assert list(lengths.values()) == [5, 4, 4, 4, 3, 2]
+
+
+def test_memory_does_not_grow_with_the_clip(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Meter, "_at_once", lambda *_: 4)
+    alive, most = 0, 0
+
+    def freed() -> None:
+        nonlocal alive
+        alive -= 1
+
+    def clip(seed: int):  # type: ignore[no-untyped-def]
+        nonlocal alive, most
+        random = np.random.default_rng(seed)
+        for _ in range(60):
+            picture = random.integers(0, 256, (24, 32, 3), dtype=np.uint8)
+            weakref.finalize(picture, freed)
+            alive += 1
+            most = max(most, alive)
+            yield picture
+            del picture
+
+    Meter(["psnr", "flicker", "tof-dis"]).measure(clip(1), [clip(2), clip(3)])
+    assert most <= 3 * (4 + 2)
 
 
 def test_a_metric_without_weights_is_missing_not_replaced(tmp_path) -> None:  # type: ignore[no-untyped-def]
