@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV   ?= .venv
 # One exact version: a range would take the newest, on some platforms several gigabytes of GPU libraries.
 TORCH  ?= torch==2.13.0
+# Reference implementations that the metrics are tested against. They ask for torchvision, which does not install
+# everywhere; the tests put a stand-in in its place.
+REFERENCES := lpips==0.1.4 DISTS-pytorch==0.1 efficientnet_lite_pytorch==0.1.0 tqdm
 EXTRAS ?= dev,train,bench,demo,docs
 # Where `make demo` writes; INPUT=my.mp4 replaces the package's clip.
 OUT    ?= demo-out
@@ -23,6 +26,7 @@ $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(TORCH)'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(REFERENCES)
 	@touch $@
 
 lint: setup ## Format and style (ruff), types (mypy), directions of imports (import-linter)
