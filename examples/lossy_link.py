@@ -1,8 +1,8 @@
 """Live over UDP on 127.0.0.1, datagrams being lost: python examples/lossy_link.py [MODEL [LOSS]]
 
 Each frame's packet leaves at once (low_delay). Where a datagram is missing, the receiver puts in one byte FF:
-no packet begins with it, so the decoder looks for the next chunk at once, shows the last good picture meanwhile
-(conceal) and is right again with the next I-frame (keyint).
+no packet begins with it, so the decoder looks for the next chunk at once, shows the last good picture
+meanwhile (conceal) and is right again with the next I-frame (keyint).
 """
 
 import io
