@@ -146,6 +146,8 @@ def test_published_sequences_are_clips_of_the_same_name(folder: Path) -> None:
 
 def test_committed_results_are_readable() -> None:
     folder = Path(__file__).parents[2] / "benchmarks" / "results"
+    if not folder.is_dir():
+        pytest.skip("no benchmarks here: not a checkout")
     summary = summarise(folder)
     assert summary["points"] and not summary["failed"]
     compared = compare(folder, anchor="x265", metric="dists")

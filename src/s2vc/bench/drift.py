@@ -22,7 +22,7 @@ import numpy as np
 
 from s2vc.bench.codecs import ffmpeg
 from s2vc.bench.frames import conversion, read_rgb
-from s2vc.bench.metrics import Meter, psnr
+from s2vc.bench.metrics import METRICS, Meter, psnr
 from s2vc.bench.process import run_child
 from s2vc.bench.results import machine
 from s2vc.errors import InputError, S2vcError
@@ -128,6 +128,8 @@ def measure_drift(
     Raises InputError for wrong use, S2vcError where a command fails.
     """
     chosen = [Setting.parse(text) for text in settings or (SETTINGS[:1] if palindrome else SETTINGS)]
+    if unknown := [name for name in metrics if name not in METRICS]:
+        raise InputError(f"no metric {unknown[0]}: there are {', '.join(METRICS)}")
     source = Path(source)
     coded_already = source.suffix == ".s2vc"
     if coded_already and (palindrome or each_encodes):
