@@ -212,6 +212,7 @@ def encode(
             rereadable=str(source) != "-",
             repeatable=str(target) != "-" and not resume,
             strict=strict,
+            intra_only=not model.networks.quality_per_frame,
         )
     else:
         made = once(None, None, False)

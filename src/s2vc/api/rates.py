@@ -207,19 +207,24 @@ def run_passes(
     rereadable: bool,
     repeatable: bool,
     strict: bool,
+    intra_only: bool,
 ) -> Result:
     """Code as often as it takes.
 
     once: (maker of the control, judge, whether it is a dry run, which writes nothing) -> result.
     rereadable: the source can be read again. repeatable: an output can be thrown away. strict: a result that
-    misses what was asked is a TargetError.
+    misses what was asked is a TargetError. intra_only: quality changes at I-frames alone.
     """
     request = replace(request, passes=request.passes or (2 if request.averages and rereadable else 1))
     made = 0
     before: Coded | None = None
 
     def maker(info: VideoInfo, keyint: int) -> RateControl:
-        return request.first_control(info, keyint) if before is None else request.next_control(before, info)
+        control = (
+            request.first_control(info, keyint) if before is None else request.next_control(before, info)
+        )
+        control.intra_only = intra_only
+        return control
 
     def keep(coded: Coded) -> str | None:
         nonlocal before
