@@ -7,7 +7,7 @@ when they are looked at. It needs no server and no network.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,8 @@ from s2vc.bench.report.data import (
     settings_tables,
 )
 from s2vc.bench.report.page import check_target, dump, plotly, write_page
+from s2vc.bench.report.sides import Say, add_pictures, view_sides
 from s2vc.bench.report.trained import trained_metrics
-
-Say = Callable[[str], None]
 
 
 def write_report(
@@ -42,8 +41,6 @@ def write_report(
     each clip that is being prepared. Raises InputError for folders without sound results, OutputError where
     nothing can be written.
     """
-    from s2vc.bench.report.sides import add_pictures
-
     places = [Path(folder) for folder in folders]
     results = load_results(places)
     page = check_target(Path(out))
@@ -90,8 +87,6 @@ def write_view(
     the first file's that has one. Raises InputError where a file cannot be read, OutputError where nothing
     can be written.
     """
-    from s2vc.bench.report.sides import view_sides
-
     page = check_target(Path(out))
     named = {"source": source, "a": a, "b": b}
     paths = {side: Path(path) for side, path in named.items() if path is not None}
