@@ -9,8 +9,10 @@ import av
 import numpy as np
 import pytest
 
-from s2vc.bitstream import TrackKind
-from s2vc.video import open_output, open_video
+from s2vc.bitstream import Track, TrackKind, TrackPacket
+from s2vc.video import Extras, Frame, VideoInfo, open_output, open_video
+
+SOUND = {"sample_rate": "48000", "channels": "2"}
 
 LINES = [(0, 500, "Hello <i>there</i>"), (700, 1500, "Zweite Zeile\nmit Umbruch"), (1600, 1900, "ünï")]
 CHAPTERS = ((0, 800, "Eins"), (800, 2000, "Zwei"))
@@ -266,3 +268,37 @@ def test_tracks_are_described(film, tmp_path):
     with open_video(source, sound="none") as reader:
         next(iter(reader))
         assert [track.codec for track in reader.extras.tracks] == ["subrip", "attachment"]
+
+
+HOSTILE = [
+    Track(TrackKind.AUDIO, "aac", Fraction(1, 44100), parameters={"sample_rate": "0", "channels": "2"}),
+    Track(TrackKind.AUDIO, "aac", Fraction(1, 44100), parameters={"sample_rate": "9" * 30, "channels": "2"}),
+    Track(TrackKind.AUDIO, "aac", Fraction(1, 3), b"\xff" * 99, parameters=SOUND | {"channels": "64"}),
+    Track(TrackKind.AUDIO, "flac", Fraction(1, 48000), b"fLaC", parameters=SOUND),
+    Track(TrackKind.AUDIO, "opus", Fraction(1, 2**31 - 1), parameters=SOUND | {"channel_layout": "x"}),
+    Track(TrackKind.AUDIO, "vorbis", Fraction(2**31 - 1), bytes(40), parameters=SOUND),
+    Track(TrackKind.AUDIO, "wmav2", Fraction(1, 1000), bytes(3), parameters=SOUND | {"block_align": "-1"}),
+    Track(TrackKind.AUDIO, "no such codec", Fraction(1, 1000), parameters=SOUND),
+    Track(TrackKind.SUBTITLE, "ass", Fraction(1, 1000), b"\0\xff[Events"),
+    Track(TrackKind.SUBTITLE, "subrip", Fraction(1, 2**31 - 1), language="x" * 255),
+    Track(TrackKind.SUBTITLE, "mov_text", Fraction(1, 1000), bytes(7)),
+    Track(TrackKind.ATTACHMENT, "attachment", Fraction(1), metadata={"filename": "", "mimetype": ""}),
+    Track(TrackKind.DATA, "bin_data", Fraction(1)),
+    Track(TrackKind.VIDEO, "mjpeg", Fraction(1)),
+]
+
+
+@pytest.mark.parametrize("output", ["mp4", "mkv", "mov"])
+@pytest.mark.parametrize("number", range(len(HOSTILE)))
+def test_a_hostile_track_costs_itself(make, tmp_path, output, number):
+    """Nonsense in a header and in packets: the pictures are written, and nothing but warnings comes of it."""
+    extras = Extras((HOSTILE[number],), (), {"": "", "title": "x" * 4000})
+    info = VideoInfo(64, 48)
+    with open_output(tmp_path / f"a.{output}", info, extras=extras) as writer:
+        for count, picture in enumerate(make.scene(3)):
+            for place in (None, -(2**60), 5 * count, 2**60):
+                side = (("skip_samples", b"\xff" * 10), ("webvtt_settings", b""), ("unknown", b"x"))
+                writer.write_packet(TrackPacket(0, b"\xff\xf1" * 20, place, place, 2**60, 7, side))
+            assert writer.write(Frame(picture, count, 1))
+    with av.open(str(tmp_path / f"a.{output}")) as container:
+        assert len(list(container.decode(video=0))) == 3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -174,8 +173,8 @@ class MuxWriter(VideoWriter):
             self._shift = min(0, self._ticks(frame.pts))
             if self._shift < 0:
                 self.warn("starts before time 0: shifted to start at 0")
-            shift = -self._shift * self._time_base
-            self._other(lambda: self._tracks.start(shift, self.chapters))
+            for packet in self._tracks.start(-self._shift * self._time_base, self.chapters):
+                self.write_packet(packet)
         if self._last_source_pts is not None and frame.pts <= self._last_source_pts:
             raise ValueError(f"frame times must increase: {frame.pts} comes after {self._last_source_pts}")
         self._last_source_pts = frame.pts
@@ -202,11 +201,8 @@ class MuxWriter(VideoWriter):
             raise cannot_write(self.name, self._staged.error)
 
     def write_packet(self, packet: TrackPacket) -> None:
-        self._other(lambda: self._tracks.write(packet))
-
-    def _other(self, step: Callable[[], None]) -> None:
         try:
-            step()
+            self._tracks.write(packet)
         except (av.error.FFmpegError, OSError, ValueError, OverflowError) as error:
             if self._staged.error is not None:
                 raise self._failure(error) from None

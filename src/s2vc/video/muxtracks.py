@@ -12,7 +12,6 @@ import av
 from av.packet import PacketSideData
 
 from s2vc.bitstream import Chapter, Track, TrackKind, TrackPacket
-from s2vc.video.info import FINEST_CLOCK
 from s2vc.video.soundclock import SoundClock
 from s2vc.video.templates import stream_like
 from s2vc.video.tracks import Extras, cut_chapters, place_of
@@ -21,6 +20,8 @@ from s2vc.video.tracks import Extras, cut_chapters, place_of
 _TEXT = ("subrip", "ass", "webvtt", "mov_text")
 _TEXT_OF = {"mp4": "mov_text", "mov": "mov_text", "matroska": "subrip"}
 _SIDE_DATA = {"skip_samples": 11, "webvtt_identifier": 16, "webvtt_settings": 17}  # FFmpeg's numbers
+_FINEST_TEXT_CLOCK = 90_000
+_LONGEST = (1 << 31) - 1  # ticks between packets, and of one, in MP4
 _new_side_data: Any = PacketSideData  # PyAV's stubs lack its arguments
 _EMPTY_STYLES = b"[Script Info]\r\nScriptType: v4.00+\r\n\r\n[V4+ Styles]\r\n\r\n[Events]\r\n"
 
@@ -41,8 +42,11 @@ class TrackMuxer:
         self._waiting: list[TrackPacket] | None = []
         container.metadata.update(extras.metadata)
 
-    def start(self, shift: Fraction, chapters: Sequence[Chapter]) -> None:
-        """Add all streams but the pictures'. ``shift``: seconds that times are moved by."""
+    def start(self, shift: Fraction, chapters: Sequence[Chapter]) -> list[TrackPacket]:
+        """Add all streams but the pictures', and give the packets that waited for that.
+
+        ``shift``: seconds that times are moved by.
+        """
         if chapters:
             self._container.set_chapters(
                 [
@@ -65,11 +69,10 @@ class TrackMuxer:
                 self._add(number, track, first.get(number), shift)
             except (av.error.FFmpegError, OSError, ValueError, OverflowError):
                 self._leave_out(track)
-        for packet in waiting:
-            self.write(packet)
+        return waiting
 
     def write(self, packet: TrackPacket) -> None:
-        """A packet on the pictures' clock. FFmpeg's errors pass."""
+        """A packet on the pictures' clock. Raises FFmpeg's errors, and ValueError where times are absurd."""
         if self._waiting is not None:
             self._waiting.append(packet)
         elif packet.track in self._writers:
@@ -124,7 +127,7 @@ class TrackMuxer:
 
     def _subtitles(self, track: Track, shift: Fraction) -> _Subtitles | None:
         wanted = _TEXT_OF[self._format]
-        base = track.time_base if track.time_base.denominator <= FINEST_CLOCK else Fraction(1, 1000)
+        base = track.time_base if track.time_base.denominator <= _FINEST_TEXT_CLOCK else Fraction(1, 1000)
         if track.codec == "mov_text" and wanted == "mov_text":
             stream = self._container.add_stream("mov_text")
             stream.codec_context.subtitle_header = _EMPTY_STYLES
@@ -202,6 +205,11 @@ def _packet(stream: Any, payload: bytes, source: TrackPacket) -> Any:
     return packet
 
 
+def _check(step: int, duration: int) -> None:
+    if abs(step) > _LONGEST or not 0 <= duration <= _LONGEST:
+        raise ValueError(f"a packet of {duration} ticks after a gap of {step}")
+
+
 class _Sound:
     def __init__(self, stream: Any, clock: SoundClock, shift: Fraction) -> None:
         self.stream = stream
@@ -214,6 +222,7 @@ class _Sound:
         start += self._shift
         if self._last is not None and start <= self._last:
             start = self._last + 1
+        _check(start - (self._last or 0), samples)
         self._last = start
         packet = _packet(self.stream, source.payload, source)
         packet.pts = packet.dts = start
@@ -243,6 +252,8 @@ class _Subtitles:
             payload = bytes(encoder.encode_subtitle(decoded))
         place = place_of(source)
         start = max(self._last, (self._last if place is None else place + self._shift))
+        fine = self._base * _FINEST_TEXT_CLOCK
+        _check(round((start - self._last) * fine), round(source.duration * fine))
         self._last = start
         packet = _packet(self.stream, payload, source)
         packet.pts = packet.dts = start

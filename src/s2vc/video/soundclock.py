@@ -8,6 +8,8 @@ from s2vc.bitstream import Track, TrackPacket
 from s2vc.video.templates import HIGHEST_RATE, number_of
 from s2vc.video.tracks import place_of
 
+_LONGEST_LEAD = 10  # seconds; an encoder's priming takes a tenth, a preroll as much
+
 
 class SoundClock:
     """Counts the samples of a track's packets from its first one.
@@ -27,7 +29,7 @@ class SoundClock:
         if first is not None:
             place = (place_of(first) or 0) * self._base
             skipped = Fraction(skipped_samples(first)[0], self.rate)
-            if place < 0:
+            if -_LONGEST_LEAD <= place < 0:
                 agrees = abs(place + skipped) <= self._base
                 self.lead = skipped if agrees else -place
                 self._next = -self.lead
