@@ -36,7 +36,7 @@ class Ours(CommandCodec):
         return [
             *[sys.executable, "-m", "s2vc", "encode", str(clip), str(target), "-y", "-q"],
             *["--model", self.model, "--quality", str(point.values["quality"])],
-            *["--keyint", str(self.keyint), "--frames", str(frames)],
+            *["--keyint", str(self.keyint), "--frames", str(frames), "--audio", "none"],
             *[*self._machine(), *self.options],
         ]
 
