@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -28,13 +29,15 @@ def filters() -> None:
             pytest.skip(reason)
 
 
-def by_files(folder: Path, source: list[np.ndarray], decoded: list[np.ndarray]) -> tuple[list, list]:  # type: ignore[type-arg]
+def by_files(
+    folder: Path, source: list[np.ndarray], decoded: list[np.ndarray], rate: int
+) -> tuple[list, list]:  # type: ignore[type-arg]
     """VMAF and XPSNR of luma by frame, from two raw files and ffmpeg's filters as its manual has them."""
     inputs = []
     for name, pictures in (("source", source), ("decoded", decoded)):
         path = folder / f"{name}.yuv"
         path.write_bytes(b"".join(to_yuv(picture).tobytes() for picture in pictures))
-        inputs += ["-f", "rawvideo", "-pix_fmt", "yuv444p", "-s", f"{WIDTH}x{HEIGHT}", "-r", "25"]
+        inputs += ["-f", "rawvideo", "-pix_fmt", "yuv444p", "-s", f"{WIDTH}x{HEIGHT}", "-r", str(rate)]
         inputs += ["-i", str(path)]
     for graph in ("[1:v][0:v]libvmaf=log_fmt=json:log_path=vmaf.json", "[0:v][1:v]xpsnr=f=xpsnr.log"):
         command = [ffmpeg(), "-loglevel", "error", *inputs, "-lavfi", graph, "-f", "null", "-"]
@@ -44,17 +47,18 @@ def by_files(folder: Path, source: list[np.ndarray], decoded: list[np.ndarray]) 
     return [f["metrics"]["vmaf"] for f in vmaf["frames"]], [float(value) for value in xpsnr]
 
 
-def test_figures_are_those_of_two_files(scene, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize("rate", [25, 50])  # XPSNR's rule for change over time differs
+def test_figures_are_those_of_two_files(rate: int, scene, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     source = scene(6, WIDTH, HEIGHT)
     random = np.random.default_rng(0)
     decoded = [np.clip(p + random.normal(0, 6, p.shape), 0, 255).astype(np.uint8) for p in source]
     decoded[3] = np.full_like(source[3], 90)
     worse = [p // 8 * 8 for p in decoded]
     meter = Meter(["vmaf", "xpsnr"])
-    results = meter.measure(source, [decoded, worse])
+    results = meter.measure(source, [decoded, worse], Fraction(rate))
     for pictures, result in zip((decoded, worse), results, strict=True):
         assert isinstance(result, dict)
-        vmaf, xpsnr = by_files(tmp_path, source, pictures)
+        vmaf, xpsnr = by_files(tmp_path, source, pictures, rate)
         assert result["vmaf"]["frames"] == pytest.approx(vmaf, abs=1e-3)
         assert result["xpsnr"]["frames"] == pytest.approx(xpsnr, abs=1e-3)
         assert result["vmaf"]["model"] == "vmaf_v0.6.1"

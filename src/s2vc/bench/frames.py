@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Iterator
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 
@@ -29,6 +30,14 @@ def read_rgb(path: Path, limit: int | None = None) -> Iterator[np.ndarray]:
     with open_video(path, frames=limit) as reader:
         for frame in reader:
             yield frame.rgb
+
+
+def frame_rate(path: Path) -> Fraction | None:
+    """Frames a second of a video, None where it does not say. Raises InputError where it cannot be read."""
+    from s2vc.video import open_video
+
+    with open_video(path, frames=1) as reader:
+        return reader.info.average_rate
 
 
 def picture_size(path: Path) -> tuple[int, int]:

@@ -77,7 +77,7 @@ def _serve(
 ) -> None:
     import torch
 
-    from s2vc.bench.frames import read_rgb
+    from s2vc.bench.frames import frame_rate, read_rgb
     from s2vc.bench.metrics import Meter
 
     torch.set_num_threads(1)
@@ -90,7 +90,8 @@ def _serve(
         answer: Measured | S2vcError
         try:
             meter = meter or Meter(metrics, weights_dir, device, step)
-            found = meter.measure(read_rgb(clip, frames), [read_rgb(path) for path in decodings])
+            pictures = [read_rgb(path) for path in decodings]
+            found = meter.measure(read_rgb(clip, frames), pictures, frame_rate(clip))
             answer = Measured(*meter.seen, found, meter.missing, meter.made_with)
         except S2vcError as error:
             answer = error

@@ -10,6 +10,7 @@ import json
 import re
 import subprocess
 import tempfile
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
@@ -21,8 +22,8 @@ from s2vc.bench.metrics.chunk import Chunk, Measure, summary
 from s2vc.errors import S2vcError
 
 VMAF_MODEL = "vmaf_v0.6.1"
-FRAME_RATE = 25
-"""What XPSNR, whose temporal part asks for it, is told for all clips: one rule up to 32 frames a second."""
+USUAL_RATE = Fraction(25)
+"""Frames a second of a clip that does not say; XPSNR has another rule for change over time from 32 on."""
 
 _FILTERS = {"vmaf": "libvmaf", "xpsnr": "xpsnr"}
 _GRAPHS = {
@@ -55,7 +56,7 @@ def _filters(program: str) -> frozenset[str]:
 class _Process:
     """One ffmpeg that compares one decoding; its log lies in ``folder``."""
 
-    def __init__(self, metric: str, height: int, width: int, folder: Path) -> None:
+    def __init__(self, metric: str, height: int, width: int, rate: Fraction, folder: Path) -> None:
         self.metric = metric
         self.log = folder / "log"
         self.count = 0
@@ -68,7 +69,7 @@ class _Process:
             [
                 *(ffmpeg(), "-hide_banner", "-loglevel", "error", "-nostats"),
                 *("-f", "rawvideo", "-pix_fmt", "yuv444p", "-s", f"{width}x{2 * height}"),
-                *("-r", str(FRAME_RATE), "-i", "pipe:0", "-filter_complex", graph, "-f", "null", "-"),
+                *("-r", str(rate), "-i", "pipe:0", "-filter_complex", graph, "-f", "null", "-"),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -116,8 +117,9 @@ class FilterMeasure(Measure):
     XPSNR's value is luma's; ``planes`` beside it has the means of all three planes.
     """
 
-    def __init__(self, metric: str) -> None:
+    def __init__(self, metric: str, rate: Fraction | None) -> None:
         self.metric = metric
+        self._rate = rate or USUAL_RATE
         self._folder = tempfile.TemporaryDirectory(prefix="s2vc-bench-metric-")
         self._processes: dict[int, _Process] = {}
 
@@ -128,7 +130,7 @@ class FilterMeasure(Measure):
             if number not in self._processes:
                 folder = Path(self._folder.name) / str(number)
                 folder.mkdir()
-                self._processes[number] = _Process(self.metric, height, width, folder)
+                self._processes[number] = _Process(self.metric, height, width, self._rate, folder)
             for a, b in zip(source, chunk.yuv(number), strict=True):
                 self._processes[number].write(a, b)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -103,10 +104,14 @@ class Meter:
         return network.to(self.device, memory_format=torch.channels_last)
 
     def measure(
-        self, source: Iterable[np.ndarray], decodings: Sequence[Iterable[np.ndarray]]
+        self,
+        source: Iterable[np.ndarray],
+        decodings: Sequence[Iterable[np.ndarray]],
+        rate: Fraction | None = None,
     ) -> list[dict[str, Any] | S2vcError]:
         """uint8 RGB (H, W, 3) frames -> for each decoding its metrics, or what is wrong with it.
 
+        ``rate``: frames a second, which XPSNR asks for; None is taken for 25.
         A metric is ``{"mean": ..., "frames": [...]}``, of pairs of neighbours or of the whole clip where
         ``METRICS`` says so (the latter without a list); some have more beside the mean (docs/metrics.md).
         """
@@ -118,7 +123,7 @@ class Meter:
             for chunk in self._chunks(source, decodings, outcome):
                 if not measures:
                     shape = chunk.pictures[None].shape[1:3]
-                    measures = self._start(min(shape))
+                    measures = self._start(min(shape), rate)
                 for measure in measures:
                     measure.add(chunk)
                 count = chunk.start + len(chunk.pictures[None])
@@ -131,7 +136,7 @@ class Meter:
             for measure in measures:
                 measure.close()
 
-    def _start(self, side: int) -> list[Measure]:
+    def _start(self, side: int, rate: Fraction | None) -> list[Measure]:
         """One pass of each metric that is there and that pictures of this shorter side allow."""
         fitting = []
         for name in self.metrics:
@@ -155,7 +160,7 @@ class Meter:
             elif name == "ms-ssim":
                 measures.append(StructuralSimilarity(self.device))
             elif name in ("vmaf", "xpsnr"):
-                measures.append(FilterMeasure(name))
+                measures.append(FilterMeasure(name, rate))
             elif name == "warping-error-dis":
                 measures.append(WarpingError())
             elif name == "tof-dis":
