@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
+import s2vc
+from s2vc.bitstream import StreamReader
 from s2vc.errors import InputError, ModelError, OutputError, S2vcError
 from s2vc.models import published_import
 from s2vc.models.published import layout
@@ -50,8 +55,11 @@ def miniature(tmp_path_factory):
     generator = torch.Generator().manual_seed(7)
 
     def draw(tensor):
-        fan = max(1, torch.Size(tensor.shape[1:]).numel())
-        return torch.randn(tensor.shape, generator=generator) * fan**-0.5
+        """Small enough that what grows from block to block stays a number."""
+        noise = torch.randn(tensor.shape, generator=generator)
+        if len(tensor.shape) > 1:
+            return noise * 0.5 * torch.Size(tensor.shape[1:]).numel() ** -0.5
+        return 0.1 * noise + ("norm" in tensor.name and tensor.name.endswith("weight"))
 
     tensors = layout(MINIATURE)
     base = {t.name: draw(t) for t in tensors if t.name.startswith("generator.unet.")}
@@ -311,3 +319,80 @@ def test_an_index_that_is_none(tmp_path):
     (tmp_path / "model.json").write_text('{"format": "s2vc-model-folder"}')
     with pytest.raises(ModelError, match="is damaged"):
         ModelFolder.open(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def film(imported, scene):
+    """(bytes, pictures that the encoder saw) of two points: quality -> both."""
+    model = s2vc.load(str(imported.path), device="cpu")
+    coded = {}
+    for quality in (0, 63):
+        seen, stream = [], io.BytesIO()
+        with s2vc.Encoder(
+            stream,
+            70,
+            50,
+            model=model,
+            quality=quality,
+            keyint=4,
+            reconstruct=lambda frame: seen.append(frame.rgb),  # noqa: B023 (called before the next turn)
+        ) as encoder:
+            for picture in scene(6, 70, 50):
+                encoder.write(picture)
+        coded[quality] = stream.getvalue(), np.stack(seen)
+    return coded
+
+
+def test_a_film_decodes_to_what_the_encoder_saw_in_a_process_of_its_own(
+    film, imported, tmp_path, s2vc_command
+):
+    content, seen = film[63]
+    (tmp_path / "film.s2vc").write_bytes(content)
+    ran = s2vc_command("decode", tmp_path / "film.s2vc", tmp_path / "shown", "--model", imported.path)
+    assert ran.code == 0, ran.err
+    shown = [np.asarray(Image.open(path)) for path in sorted((tmp_path / "shown").iterdir())]
+    assert np.array_equal(np.stack(shown), seen)
+
+
+def test_quality_chooses_the_point(film, imported):
+    assert len({content for content, _ in film.values()}) == len(film)
+    model = s2vc.load(str(imported.path), device="cpu")
+    for content, seen in film.values():
+        shown = [frame.picture for frame in s2vc.Decoder(io.BytesIO(content), model=model)]
+        assert np.array_equal(np.stack(shown), seen)
+
+
+def test_info_names_the_model(film, imported, tmp_path):
+    (tmp_path / "film.s2vc").write_bytes(film[0][0])
+    facts = s2vc.info(tmp_path / "film.s2vc")
+    assert (facts.model, facts.model_digest) == ("base-fp16", imported.digest[:8])
+    profile = StreamReader(io.BytesIO(film[0][0])).header.profile
+    assert profile.startswith("cpu, float32, torch ") and ", diffusers " in profile
+
+
+def test_verify_reads_the_containers_sums_without_the_model(film, tmp_path):
+    content = bytearray(film[0][0])
+    (tmp_path / "film.s2vc").write_bytes(content)
+    assert s2vc.verify(tmp_path / "film.s2vc") == s2vc.VerifyResult(6, None)
+    content[-40] ^= 1
+    (tmp_path / "film.s2vc").write_bytes(content)
+    found = s2vc.verify(tmp_path / "film.s2vc")
+    assert found.frames < 6 and found.damaged
+
+
+def test_other_weights_are_refused(film, miniature, tmp_path):
+    other = import_release(miniature, tmp_path / "other", ["low"])
+    with pytest.raises(ModelError, match="the file needs model base-fp16"):
+        list(s2vc.Decoder(io.BytesIO(film[0][0]), model=str(other.path)))
+
+
+def test_the_command_imports_and_says_what_it_does(miniature, tmp_path, s2vc_command):
+    ran = s2vc_command("import-published", miniature, tmp_path / "base", "--dry-run", "--points", "low,high")
+    assert ran.code == 0, ran.err
+    assert b"2 points (low, high), size on disk:" in ran.out and "licences" in ran.err
+    assert not list(tmp_path.iterdir())
+    ran = s2vc_command("import-published", miniature, tmp_path / "base", "--points", "low", "--verify")
+    assert ran.code == 0, ran.err
+    assert "all equal" in ran.err and "points low" in ran.err
+    ran = s2vc_command("import-published", miniature, tmp_path / "base")
+    assert ran.code == 1 and "exists: choose another folder" in ran.err

@@ -231,7 +231,9 @@ def info(source: PathLike, *, frame_list: bool = False) -> FileInfo:
 
 
 def verify(source: PathLike, *, model: str | None = None) -> VerifyResult:
-    """Read every symbol of a file and check every checksum, without torch (``tiny``).
+    """Read every symbol of a file and check every checksum, without torch.
+
+    Of a file whose symbols only some machines read (``base``), the container's sums alone, without its model.
 
     >>> import s2vc
     >>> s2vc.verify("holiday.s2vc")
@@ -247,15 +249,21 @@ def verify(source: PathLike, *, model: str | None = None) -> VerifyResult:
     with binary_input(source) as stream:
         reader = StreamReader(stream)
         header = reader.header
-        symbols, multiple = load_symbol_model(find_model_of(header.model_id, header.model_digest, model))
-        symbol_reader = SymbolReader(symbols, header, multiple)
+        symbol_reader = None
+        if not header.profile:
+            symbols, multiple = load_symbol_model(find_model_of(header.model_id, header.model_digest, model))
+            symbol_reader = SymbolReader(symbols, header, multiple)
         try:
             for item in reader:
-                if isinstance(item, Chunk):
-                    read = symbol_reader.read(item)
-                    frames += len(read.symbols)
-                    if read.damage is not None:
-                        return VerifyResult(frames, f"{name(source)}: {read.damage}")
+                if not isinstance(item, Chunk):
+                    continue
+                if symbol_reader is None:
+                    frames += 0 if item.damaged else len(item.packets)
+                    continue
+                read = symbol_reader.read(item)
+                frames += len(read.symbols)
+                if read.damage is not None:
+                    return VerifyResult(frames, f"{name(source)}: {read.damage}")
             return VerifyResult(frames, damage_of_tracks(reader, source))
         except DamagedError as error:
             return VerifyResult(frames, f"{name(source)}: {error}")

@@ -82,6 +82,10 @@ class BaseFrameModel:
 
     def __init__(self, points: int, load: Callable[[int], BaseModel], device: torch.device) -> None:
         self.points, self.device = points, device
+        if device.type == "cuda":
+            # Shorter mantissas or another algorithm would read other symbols.
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cudnn.benchmark = False
         self.profile = f"{device.type}, float32, torch {torch.__version__}, diffusers {diffusers.__version__}"
         self._load = load
         self._lock = Lock()

@@ -68,7 +68,7 @@ class SymbolReader:
                 symbols = None
             if symbols is None:
                 result.damage = f"frame {chunk.first_frame + number} is damaged"
-                result.differs = not self.model.exact
+                result.differs = not self.model.exact and not chunk.damaged
                 return result
             result.kinds.append(kind)
             result.symbols.append(symbols)

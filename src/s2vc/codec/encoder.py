@@ -98,7 +98,7 @@ class VideoEncoder:
         kind = self.schedule.next(intra, quality)
         if self.schedule.opens_chunk:
             yield from self.flush()
-            self._memory = self.model.symbols.new_memory(*self._size)
+            self._memory = self.model.symbols.new_memory(*self._size, self._memory)
         padded = pad(picture, self.model.multiple, self.model.padding)
         if not self._chunk.packets:
             self._chunk.opens = self.schedule.opens_chunk

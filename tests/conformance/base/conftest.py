@@ -106,23 +106,18 @@ def one_thread():
 
 
 @pytest.fixture(scope="session")
-def release(reference):
-    """(configuration, reader of tensors by our names) of the reference weights."""
-    from s2vc.models.published import config_of, layout
+def release(reference, tmp_path_factory):
+    """(configuration, reader of tensors by our names) of the reference weights, imported."""
+    from s2vc.models.published_import import import_release
+    from s2vc.models.published_release import Description
 
     weights = reference.folder / "weights"
-    patterns = {
-        "intra": "I_ckpts/*/model_1.safetensors",
-        "generator": "P_ckpts/*/model.safetensors",
-        "inter": "P_ckpts/*/model_1.safetensors",
-        "vae": "SD_ckpts/*/vae/diffusion_pytorch_model.safetensors",
-    }
-    archives = {name: load_file(next(weights.glob(pattern))) for name, pattern in patterns.items()}
-    shapes = {n: {key: tuple(t.shape) for key, t in held.items()} for n, held in archives.items()}
+    pair = next((weights / "P_ckpts").iterdir()).name, next((weights / "I_ckpts").iterdir()).name
     alpha, window = reference.config["lora_config"]["lora_alpha"], reference.config["vae_attn_patch"]
-    config = config_of(shapes, alpha, window)
-    places = {tensor.name: tensor for tensor in layout(config)}
-    return config, lambda name: archives[places[name].archive][places[name].key].float()
+    described = Description({"point": pair}, None, alpha, window)
+    target = tmp_path_factory.mktemp("models") / "reference"
+    imported = import_release(weights, target, dtype="fp32", description=described)
+    return imported.config, imported.reader("point")
 
 
 @pytest.fixture(scope="session")
