@@ -193,3 +193,36 @@ def test_kept_files_that_cannot_be_shown_are_said(tmp_path: Path) -> None:
     assert "a.mp4 was not found" in data["clips"][0]["pictures"]["why"]
     assert said[0] == "pictures of a.mp4" and len(said) == 4
     assert not list((tmp_path / "out" / "media").glob("*"))
+
+
+def test_pictures_of_a_run_are_those_that_were_measured(
+    tmp_path: Path, scene: Callable[..., list[np.ndarray]]
+) -> None:
+    pytest.importorskip("imageio_ffmpeg")
+    from s2vc.bench.run import run
+    from s2vc.bench.spec import Spec
+    from s2vc.video import Frame, VideoInfo, open_output
+
+    frames = scene(3, 66, 50)
+    with open_output(tmp_path / "odd.mkv", VideoInfo(66, 50), lossless=True) as writer:
+        for number, rgb in enumerate(frames):
+            writer.write(Frame(rgb, number, 1))
+    codecs = [
+        {"kind": "x264", "preset": "ultrafast", "crf": [20, 40], "scale": scale} for scale in (1, 0.5)
+    ]  # fmt: skip
+    spec = {"name": "t", "clips": {"folder": str(tmp_path), "names": ["odd.mkv"]}, "frames": 3}
+    outcome = run(
+        Spec.model_validate({**spec, "metrics": ["psnr"], "codecs": codecs}), tmp_path / "in", keep_files=True
+    )
+    assert outcome.failed == []
+    data = packed(write_report([tmp_path / "in"], tmp_path / "out", clips=tmp_path), "data")
+    assert data["clips"][0]["rate"] == 25 and len(data["points"]) == 4
+
+    def sheet(pictures: dict[str, Any]) -> np.ndarray:
+        return cv2.imread(str(tmp_path / "out" / pictures["folder"] / "0.webp"))[..., ::-1].astype(float)
+
+    source = sheet(data["clips"][0]["pictures"])
+    assert np.array_equal(source, np.concatenate(frames))
+    for point in data["points"]:
+        errors = ((sheet(point["pictures"]) - source) ** 2).reshape(3, -1).mean(1)
+        assert np.mean(10 * np.log10(255**2 / errors)) == pytest.approx(point["metrics"]["psnr"], abs=1e-4)

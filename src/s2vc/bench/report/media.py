@@ -1,11 +1,11 @@
 """Pictures for the page's player: frames as lossless WebP, some on each sheet, in files beside the page.
 
-Why pictures and not video: the player steps three clips frame by frame in Chromium, Firefox and Safari, from
-``file://`` and without a server. A ``<video>`` has no frame numbers (a seek ends at a time, after an unknown
-number of callbacks, and three of them drift apart), needs a codec that each browser has, and shows 4:2:0
-through the browser's own conversion. A picture on a sheet is addressed by its index, all sides are drawn in
-one go, and lossless WebP shows the very samples that were measured. Sheets rather than single pictures: a
-clip is some ten files, not a hundred, and what does not move is not stored again.
+Why pictures and not video: the player steps three clips frame by frame in any browser, from ``file://`` and
+without a server. A ``<video>`` has no frame numbers (a seek ends at a time, after an unknown number of
+callbacks, and three of them drift apart), needs a codec that each browser has, and shows 4:2:0 through the
+browser's own conversion. A picture on a sheet is addressed by its index, all sides are drawn in one go, and
+lossless WebP shows the very samples that were measured. Sheets rather than single pictures: a clip is some
+ten files, not a hundred, and what does not move is not stored again.
 """
 
 from __future__ import annotations
