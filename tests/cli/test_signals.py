@@ -36,3 +36,34 @@ def test_interrupted(number):
         process.send_signal(number)
         out, err = process.communicate(timeout=20)
     assert (process.returncode, out, err) == (130, "cleaned\n", "s2vc: interrupted\n")
+
+
+LOST = """
+import time
+try:
+    print("running", flush=True)
+    time.sleep(30)
+except BaseException:
+    pass
+try:
+    time.sleep(30)
+finally:
+    time.sleep(1)
+    print("cleaned", flush=True)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="timers of POSIX")
+def test_an_interrupt_that_was_swallowed_comes_again():
+    """As where an import takes every exception for failure; but what cleans up is not disturbed."""
+    indented = LOST.replace("\n", "\n    ")
+    start, _, end = PROGRAM.partition("    try:")
+    program = start + indented + "\n" + end[end.index("module = ") :]
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "running\n"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=25)
+    assert (process.returncode, out, err) == (130, "cleaned\n", "s2vc: interrupted\n")

@@ -20,6 +20,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 INTERRUPTED = 130
 DAMAGED = 3
+_AGAIN = 0.25  # seconds after an interrupt, to see whether it is heeded
 
 # Which extra brings a package that a command may find missing.
 _EXTRAS = {
@@ -50,6 +51,8 @@ def guarded(command: Command) -> Command:
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
         except KeyboardInterrupt:
+            if hasattr(signal, "setitimer"):
+                signal.setitimer(signal.ITIMER_REAL, 0)
             _fail("interrupted", INTERRUPTED, debug)
         except S2vcError as error:
             _fail(str(error), error.exit_code, debug)
@@ -104,6 +107,8 @@ class _InterruptedInVideo(KeyboardInterrupt, Exception):
 
 
 def _unwind(number: int, frame: FrameType | None) -> NoReturn:
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN, _AGAIN)
     while frame is not None:
         if frame.f_globals.get("__name__", "").startswith("s2vc.video."):
             raise _InterruptedInVideo
@@ -111,9 +116,21 @@ def _unwind(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def _unwind_again(number: int, frame: FrameType | None) -> None:
+    """Interrupt once more if that was lost, as in an import that takes every exception for failure."""
+    error = sys.exc_info()[1]
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return  # on its way: what cleans up is left alone
+        error = error.__context__
+    _unwind(number, frame)
+
+
 def _unwind_on_signals() -> None:
     """Unwind on SIGTERM as on Ctrl-C, so that no half-written output stays behind."""
     try:
+        if hasattr(signal, "setitimer"):
+            signal.signal(signal.SIGALRM, _unwind_again)
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
                 signal.signal(number, _unwind)
