@@ -3,6 +3,7 @@
     export S2VC_DATA_DIR=…/data S2VC_WEIGHTS_DIR=…/weights
     python benchmarks/rate_control.py two-pass size buffer target --out benchmarks/results/rate-control.json
     python benchmarks/rate_control.py one-pass --out benchmarks/results/rate-control.json
+    python benchmarks/rate_control.py hierarchy --out benchmarks/results/quality-in-the-gop.json
 
 Rows that the file holds already stand. ``--clips``, ``--rates``, ``--seconds`` make a run shorter.
 """
@@ -10,17 +11,20 @@ Rows that the file holds already stand. ``--clips``, ``--rates``, ``--seconds`` 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import s2vc
+from s2vc.bench.delta import delta
 from s2vc.bench.metrics import Meter
+from s2vc.bench.names import HIGHER_IS_BETTER
 from s2vc.bitstream import Chunk, StreamReader
 from s2vc.video import Frame, VideoInfo, open_output, open_video
 
@@ -35,6 +39,13 @@ CLIPS = [
 RATES = [15_000, 30_000, 60_000, 120_000]  # bit/s at 426 x 240
 PIXELS = 426 * 240
 TARGETS = ["lpips_vgg=0.45", "psnr=23"]
+PATTERNS = {  # what P-frame n mod 4 is given beside the quality
+    "flat": (0, 0, 0, 0),
+    "finer by 4": (3, -1, -1, -1),
+    "finer by 8": (6, -2, -2, -2),
+}
+QUALITIES = [14, 28, 42, 56]
+METRICS = ("psnr", "lpips-alex", "lpips-vgg", "dists")
 
 
 def concatenation(folder: Path, path: Path, seconds: float) -> None:
@@ -70,6 +81,28 @@ def overfull(path: Path, rate: float, size: float) -> float:
                 level += 8 * (len(packet.payload) + 4)
                 largest = max(largest, level)
     return largest / size
+
+
+class Pattern:
+    """A quality control: one quality, and a pattern of four P-frames on it."""
+
+    def __init__(self, quality: int, offsets: tuple[int, ...]) -> None:
+        self.quality, self.offsets = quality, offsets
+        self.since_intra = 0
+
+    def choose(self, intra: bool, time: int) -> int:
+        self.since_intra = 0 if intra else self.since_intra + 1
+        offset = 0 if intra else self.offsets[self.since_intra % len(self.offsets)]
+        return min(63, max(0, self.quality + offset))
+
+    def coded(self, payload_bits: int) -> None:
+        return None
+
+    def known(self, quality: int, payload_bits: int) -> None:
+        pass
+
+    def container(self, bits: int) -> None:
+        pass
 
 
 class Runs:
@@ -143,12 +176,55 @@ class Runs:
             **facts,
         }
 
+    def hierarchy(self, clip: Path, quality: int, offsets: tuple[int, ...]) -> dict[str, Any]:
+        with open_video(clip, frames=96) as reader:
+            pictures = [frame.rgb for frame in reader]
+        shown: list[Any] = []
+        with s2vc.Encoder(
+            io.BytesIO(),
+            info=reader.info,
+            model=self.model,
+            control=Pattern(quality, offsets),
+            reconstruct=lambda frame: shown.append(frame.rgb),
+        ) as encoder:
+            for picture in pictures:
+                encoder.write(picture)
+        found = Meter(METRICS, step=5).measure(pictures, [shown])[0]
+        if isinstance(found, Exception):
+            raise found
+        size = reader.info.width * reader.info.height * len(pictures)
+        means = {metric: found[metric]["mean"] for metric in METRICS}
+        return {"bpp": 8 * encoder.bytes_written / size, **means}
+
+    def deltas(self, clips: Iterable[str]) -> None:
+        """BD-rates of the patterns against the flat one, clip by clip."""
+        for metric in METRICS:
+            for pattern in PATTERNS:
+                if pattern == "flat":
+                    continue
+                rates = {}
+                for clip in clips:
+                    curves = [
+                        [
+                            (row["bpp"], row[metric])
+                            for quality in QUALITIES
+                            for row in [self.rows[f"hierarchy/{clip}/{name}/{quality}"]]
+                        ]
+                        for name in ("flat", pattern)
+                    ]
+                    rates[clip] = delta(*curves, higher_is_better=HIGHER_IS_BETTER[metric]).rate
+                known = [rate for rate in rates.values() if rate is not None]
+                mean = sum(known) / len(known) if known else float("nan")
+                print(f"{metric:10} {pattern:10} BD-rate {mean:+.2f} %", rates)
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", nargs="+", choices=["two-pass", "one-pass", "size", "buffer", "target"])
+    parser.add_argument(
+        "what", nargs="+", choices=["two-pass", "one-pass", "size", "buffer", "target", "hierarchy"]
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--clips", nargs="*", default=CLIPS)
@@ -164,6 +240,15 @@ def main() -> None:
             long = Path(name) / "concatenation.mkv"
             concatenation(data / "train" / "video", long, options.seconds)
             clips[f"concatenation-{options.seconds:g}s"] = long
+        if "hierarchy" in options.what:
+            for clip in options.clips:
+                for name_of, offsets in PATTERNS.items():
+                    for quality in QUALITIES:
+                        runs.row(
+                            f"hierarchy/{clip}/{name_of}/{quality}",
+                            lambda p=clips[clip], q=quality, o=offsets: runs.hierarchy(p, q, o),
+                        )
+            runs.deltas(options.clips)
         for clip, path in clips.items():
             with open_video(path) as reader:
                 scale = reader.info.width * reader.info.height / PIXELS
