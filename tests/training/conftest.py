@@ -30,7 +30,7 @@ def write_clip(path: Path, frames: list[np.ndarray]) -> None:
 @pytest.fixture(scope="session")
 def footage(tmp_path_factory, scene) -> Path:
     """A data folder: ``clips`` with two clips and a file that is none, ``vimeo`` with a picture sequence,
-    ``images`` with two photographs."""
+    ``images`` with two photographs and a file that is none."""
     root = tmp_path_factory.mktemp("footage")
     (root / "clips").mkdir()
     write_clip(root / "clips" / "a.mkv", scene(18, 96, 80))
@@ -43,6 +43,7 @@ def footage(tmp_path_factory, scene) -> Path:
     (root / "images").mkdir()
     for number, picture in enumerate(scene(2, 120, 100)):
         cv2.imwrite(str(root / "images" / f"{number}.png"), picture[..., ::-1])
+    (root / "images" / "3.jpg").write_bytes(b"no picture at all")
     return root
 
 

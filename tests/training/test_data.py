@@ -32,7 +32,9 @@ def library(footage, tmp_path_factory) -> Library:
         prepare(sources, cache, passes(EVERYTHING), warn=warned.append, share=share)
     assert len(warned) == 1
     assert "broken.mp4" in warned[0]
-    return load_library(footage, EVERYTHING, cache, sources)
+    library = load_library(footage, EVERYTHING, cache, sources, warned.append)
+    assert "3.jpg: it is no picture" in warned[1]
+    return library
 
 
 def test_what_a_library_holds(library):
@@ -40,7 +42,7 @@ def test_what_a_library_holds(library):
     assert shapes["a@1"] == (18, 80, 96, 3)
     assert shapes["a@0.6"] == (18, 48, 48, 3)
     assert shapes["00001_0001@1"] == (7, 64, 80, 3)
-    assert library.skipped == 1
+    assert library.skipped == 2
     assert len(library.images) == 2
     steps = {clip.name: sorted(clip.motion) for clip in library.clips}
     assert steps["a@1"] == [-2, -1, 1, 2]
@@ -202,7 +204,7 @@ def test_shards_hold_what_was_packed(footage, tmp_path, scene):
     assert sorted(motion) == [-1, 1]
     assert motion[1].shape == (10, 5, 6, 2)
     data = Data(shards=["shards/*.tar"])
-    assert len(load_library(tmp_path, data, tmp_path, []).clips) == len(samples)
+    assert len(load_library(tmp_path, data, tmp_path, [], warned.append).clips) == len(samples)
     with pytest.raises(OutputError, match="holds shards already"):
         pack([footage / "clips"], tmp_path / "shards", warn=warned.append)
 

@@ -107,7 +107,7 @@ def test_the_loss_falls_and_the_log_says_what_was_skipped(write_recipe, tmp_path
     for first, second in zip(before, after, strict=False):
         assert second["loss"] < first["loss"]
     (started,) = (entry for entry in log_of(tmp_path / "run") if entry.get("event") == "start")
-    assert (started["clips"], started["skipped"]) == (2, 1)
+    assert (started["clips"], started["images"], started["skipped"]) == (2, 2, 2)
 
 
 WORKER = """
@@ -179,12 +179,16 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_term(
     assert (out / CHECKPOINT).read_bytes() == good
 
 
-def test_what_does_not_fit_is_refused_by_name(write_recipe, tmp_path, footage, cache, in_pieces):
+def test_what_does_not_fit_is_refused_by_name(write_recipe, tmp_path, footage, cache, in_pieces, capsys):
     out = tmp_path / "run"
     in_pieces(1)
     run(write_recipe(CASCADE), out, footage, cache)
     with pytest.raises(InputError, match="holds a run already"):
         run(write_recipe(CASCADE), out, footage, cache)
+    capsys.readouterr()
+    other = write_recipe(CASCADE, data={"clips": ["clips"], "scales": [1.0], "steps": [1]})
+    run(other, out, footage, cache, resume=True)
+    assert "the footage is not what" in capsys.readouterr().err
     with pytest.raises(InputError, match="stands in stage cascade"):
         run(write_recipe({**CASCADE, "name": "other"}), out, footage, cache, resume=True)
     with pytest.raises(InputError, match="had batch 4 and crop 64"):

@@ -39,6 +39,7 @@ class Progress:
     seconds: float = 0.0
     pixels: int = 0
     autocast: bool = False
+    footage: str = ""  # fingerprint of what sequences are drawn from
     guard: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
 

@@ -7,6 +7,7 @@ recipe has a teacher, ``features_TEACHER.npy`` (:mod:`s2vc.training.semantic`).
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -54,6 +55,13 @@ class Library:
     clips: list[Clip]
     images: list[Path] = field(default_factory=list)
     skipped: int = 0
+
+    def fingerprint(self) -> str:
+        """Changes when other clips, fields or photographs are drawn from."""
+        parts = [f"{clip.name} {clip.frames.shape} {sorted(clip.motion)}" for clip in self.clips]
+        return hashlib.sha256("\n".join([*parts, *(path.name for path in self.images)]).encode()).hexdigest()[
+            :16
+        ]
 
 
 def find_sources(root: Path, data: Data) -> list[Source]:
@@ -179,9 +187,15 @@ def prepare(
                 warn(f"skipped {source.path}: {error}")
 
 
-def load_library(root: Path, data: Data, cache: Path, sources: Sequence[Source]) -> Library:
+def load_library(root: Path, data: Data, cache: Path, sources: Sequence[Source], warn: Warn) -> Library:
     """Everything the recipe names, of what the cache and shards hold. InputError where no clip is left."""
-    library = Library([], find_images(root, data))
+    library = Library([])
+    for path in find_images(root, data):
+        if cv2.haveImageReader(str(path)):
+            library.images.append(path)
+        else:
+            library.skipped += 1
+            warn(f"skipped {path}: it is no picture")
     for source in sources:
         loaded = [_load(cache_folder(cache, source.name, scale), data) for scale in data.scales]
         library.clips += [clip for clip in loaded if clip is not None]

@@ -97,7 +97,8 @@ class Trainer:
         sources = find_sources(root, recipe.data)
         prepare(sources, cache, passes(recipe.data), warn=self.log.warn, share=processes.share)
         processes.wait()
-        library = load_library(root, recipe.data, cache, sources)
+        library = load_library(root, recipe.data, cache, sources, self.log.warn)
+        self.progress.footage = library.fingerprint()
         self.context = Context(recipe, self.model, processes, library, self.progress)
         if any(stage.losses.semantic for stage in recipe.stages):
             assert recipe.teacher is not None
@@ -125,6 +126,9 @@ class Trainer:
         self._check_place(path, found)
         load_exactly(self.model, found.part("model."), path)
         self._take(found)
+        if found.progress.footage != self.progress.footage:
+            self.log.warn(f"the footage is not what {path} was trained on: the run goes on, but not exactly")
+            found.progress.footage = self.progress.footage
         self.progress = self.context.progress = found.progress
         self._resumed = found
         return True
