@@ -234,8 +234,8 @@ def test_an_interrupt_leaves_nothing(mini, scene, tmp_path, resume):
     """Not under the output's name; with --resume the part that is done, under its own."""
     clip = tmp_path / "clip"
     clip.mkdir()
+    picture = scene(1, 160, 96)[0]
     for number in range(400):
-        picture = scene(1, 160, 96)[0]
         cv2.imwrite(str(clip / f"{number:03}.png"), np.roll(picture, number, 1))
     out = tmp_path / "out"
     out.mkdir()
