@@ -1,4 +1,4 @@
-"""The encoder under rate control: retries leave no trace, stopped runs go on, the bucket holds live frames."""
+"""The encoder under rate control: retries leave no trace, stopped runs go on, a live bucket holds."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(model, scene):
     pictures = scene(FRAMES, WIDTH, HEIGHT)
     whole = code(model, pictures, live())
     assert len({quality for chunk in whole for quality in chunk.qualities}) > 1
-    assert code(model, pictures, live(), known=KnownPackets(whole[:1])) == whole
+    assert code(model, pictures, live(), known=KnownPackets(whole[:1], "film")) == whole
 
 
 def test_one_packet_a_frame_is_held_to_the_bucket(model, scene):

@@ -16,6 +16,7 @@ TOLERANCE = {1: 0.10, 2: 0.03}
 
 _MOST_PASSES = 4
 _AIM = 0.99  # of a target size, which must not be exceeded
+_SLACK_BITS = 64  # by which the container's last bits may differ from the pass before
 _USUAL_RATE = 25
 
 
@@ -120,6 +121,7 @@ class RateRequest:
         cap = None
         if self.target_size is not None:
             cap = 8 * (self.target_size - before.bytes + before.video_bytes)
+            cap -= before.control.closing + _SLACK_BITS
         return self._control(plan, info, cap)
 
     def video_bits(self, coded: Coded) -> float:
@@ -148,17 +150,15 @@ class RateRequest:
         assert isinstance(coded.control, RateControl)
         qualities = {frame.quality for frame in coded.control.frames}
         if self.averages and self.off(coded):
-            bound = "some frames"
             if max(qualities) <= 1:
-                bound = "the lowest quality"
+                why = "lowest quality", "choose more, or a smaller --scale"
             elif min(qualities) >= 62:
-                bound = "the highest quality"
+                why = "highest quality", "no more is needed for the best the model gives"
             elif self.passes == 1:
-                bound = "one pass"
-            advice = "choose a smaller --scale" if self.is_over(coded) else "choose a lower one"
-            if bound == "one pass":
-                advice = "try --passes 2"
-            return f"{self._asked} cannot be met: {bound} gives {self._found(coded)}: {advice}"
+                why = "single pass", "try --passes 2"
+            else:
+                why = "nearest that was found", "choose another value where that will not do"
+            return f"{self._asked} cannot be met: the {why[0]} gives {self._found(coded)}: {why[1]}"
         if coded.control.violations and self.max_bitrate is not None:
             return (
                 f"{coded.control.violations} of {coded.frames} frames did not fit the buffer at the lowest "

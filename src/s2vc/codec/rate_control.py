@@ -16,7 +16,6 @@ _TRIES = 5
 _SECOND_THOUGHT = 2.0  # an I-frame is coded anew where its cost moves the quality wanted by so much
 _CALM = 0.4  # of the bucket: where constant cost holds its level, so that an I-frame finds room
 _CAUTION = 1.05  # on what is left for later frames under a cap
-CLOSING_BITS = 512  # what the last chunk's head and the end mark take beyond the frames' framing
 _FILL = 0.85  # of what fits: what a frame is planned to take, since estimates err
 
 
@@ -69,10 +68,12 @@ class RateControl:
     """A plan, held to a smooth quality, a bucket and a total that must not be exceeded.
 
     frame_seconds: a frame lasts, about. tick: seconds a tick of the frames' times. bucket: of a live link.
-    cap: bits of all payloads and framing together. intra_only: quality changes at I-frames alone (``base``).
+    cap: bits of all frames, framing included, that must not be exceeded. intra_only: quality changes at
+    I-frames alone (``base``).
+
     After the last frame ``violations`` counts frames that spilt or went over the cap at the lowest quality
-    there was, ``spent`` is all bits, and ``frames`` and ``closing`` (the container's bits behind the
-    last frame that its framing did not count) hold what the next pass needs.
+    there was, ``spent`` is all bits, and ``frames`` and ``closing`` (the container's bits behind the last frame
+    that its framing did not count) hold what the next pass needs.
     """
 
     def __init__(
@@ -134,7 +135,7 @@ class RateControl:
         if self.bucket is not None:
             room = self.bucket.room
         if self.cap is not None:
-            room = min(room, self.cap - self.spent - _CAUTION * self.plan.least_after() - CLOSING_BITS)
+            room = min(room, self.cap - self.spent - _CAUTION * self.plan.least_after())
         return room
 
     def _fitting(self, costs: Bits, quality: int) -> int:
