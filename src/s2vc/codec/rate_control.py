@@ -72,8 +72,8 @@ class RateControl:
     I-frames alone (``base``).
 
     After the last frame ``violations`` counts frames that spilt or went over the cap at the lowest quality
-    there was, ``spent`` is all bits, and ``frames`` and ``closing`` (the container's bits behind the last frame
-    that its framing did not count) hold what the next pass needs.
+    there was, ``spent`` is all bits, and ``frames`` and ``closing`` (the container's bits behind the last
+    frame that its framing did not count) hold what the next pass needs.
     """
 
     def __init__(
