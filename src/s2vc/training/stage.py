@@ -36,6 +36,9 @@ from s2vc.training.unroll import Noise, State, Unrolled, code_frame, initial_sta
 
 # What Muon does not suit: the transform (near its start by design) and what is read as a number, not a map.
 NOT_FOR_MUON = ("transform", "log_step", "entropy.")
+# Shares of the learning rate. Adam's steps are as long as the rate whatever the weights' size, and the
+# transform's are 0.02: at a tenth of the rate it ended in noise that no bits could mend (docs/decisions.md).
+RATES = {"transform": 3e-4, "log_step": 5.0}
 SEEN_EVERY = 2  # of the sequences, one frame goes through the costly networks
 CARRIED = ("reference", "feature", "memory", "at8", "at16", "at32")
 GENERATOR, EVERYTHING = ["generator"], ["codec", "entropy", "generator"]
@@ -136,9 +139,9 @@ class StageRun:
         if not named:
             raise InputError(f"stage {stage.name} trains nothing: name parts to train, or freeze fewer")
         matrices, rest = split_parameters(named, NOT_FOR_MUON) if stage.optimiser == "muon" else ([], named)
-        groups: dict[float, list[nn.Parameter]] = {0.1: [], 1.0: [], 5.0: []}
+        groups: dict[float, list[nn.Parameter]] = {1.0: [], **{factor: [] for factor in RATES.values()}}
         for name, parameter in rest:
-            groups[0.1 if "transform" in name else 5.0 if "log_step" in name else 1.0].append(parameter)
+            groups[next((RATES[part] for part in RATES if part in name), 1.0)].append(parameter)
         if stage.losses.semantic:
             groups[1.0] += self.context.auxiliary["projection"].parameters()
         rate = stage.learning_rate
