@@ -176,7 +176,7 @@ def test_names_are_texts_and_figures_are_exact(page: Any) -> None:
     # at each quality the other costs 0.023 where ours costs 0.0123456
     assert "+86.3 %" in page.text_content("#comparison-table .mean")
     page.select_option("#metric", "psnr")
-    page.wait_for_function("document.querySelector('#clip-plot .ytitle').textContent === 'psnr'")
+    page.wait_for_function("document.querySelector('#clip-plot .ytitle').textContent === 'psnr, dB'")
     assert "PSNR" in page.text_content("#frames-caption")
 
 

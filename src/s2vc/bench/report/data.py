@@ -125,10 +125,11 @@ def _metrics(results: Sequence[Result]) -> list[dict[str, Any]]:
 def _described(name: str) -> dict[str, Any]:
     """How a page writes a metric, and which way is better; null where the bench does not know it."""
     if name not in METRICS:
-        return {"label": name, "higher": None}
+        return {"label": name, "unit": "", "higher": None}
     metric = METRICS[name]
     return {
         "label": metric.title + (f", {metric.unit}" if metric.unit else ""),
+        "unit": metric.unit,
         "higher": metric.higher_is_better,
     }
 

@@ -72,7 +72,7 @@ function drawRates(place, report, points, metric, { about, complete = () => true
   });
   const layout = plotLayout(
     { title: { text: "bits a pixel" }, type: "log", tickvals: TICKS, ticktext: TICKS.map((tick) => figure(tick)) },
-    { title: { text: plotText(marked(metric, metric.name)) } },
+    { title: { text: plotText(marked(metric, metric.name) + (metric.unit && `, ${metric.unit}`)) } },
   );
   const drawn = Plotly.react(place, traces, layout, PLOT_OPTIONS);
   place.removeAllListeners("plotly_click");
@@ -94,7 +94,7 @@ function drawFrames(place, curves, metric, frame, picked) {
   }));
   const layout = plotLayout(
     { title: { text: "frame" }, rangemode: "tozero" },
-    { title: { text: plotText(marked(metric, metric.name)) } },
+    { title: { text: plotText(marked(metric, metric.name) + (metric.unit && `, ${metric.unit}`)) } },
   );
   layout.shapes = [frameMark(frame)];
   const drawn = Plotly.react(place, traces, layout, PLOT_OPTIONS);
