@@ -386,6 +386,7 @@ def test_other_weights_are_refused(film, miniature, tmp_path):
         list(s2vc.Decoder(io.BytesIO(film[0][0]), model=str(other.path)))
 
 
+@pytest.mark.slow
 def test_the_command_imports_and_says_what_it_does(miniature, tmp_path, s2vc_command):
     ran = s2vc_command("import-published", miniature, tmp_path / "base", "--dry-run", "--points", "low,high")
     assert ran.code == 0, ran.err
