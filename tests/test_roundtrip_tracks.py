@@ -141,6 +141,29 @@ def test_sound_stands_before_its_pictures(long_coded):
                     assert end - Fraction(2, 1000) <= place < end + Fraction(11, 100)
 
 
+def test_low_delay_sends_sound_with_each_picture(folder, model, tmp_path):
+    s2vc.encode(folder / "a.mkv", tmp_path / "live.s2vc", model=model, low_delay=True, frames=20)
+    with (tmp_path / "live.s2vc").open("rb") as stream:
+        reader, reached, shown = StreamReader(stream), Fraction(0), 0
+        for item in reader:
+            if isinstance(item, Chunk):
+                end = (item.times[-1] + item.last_duration) * reader.header.time_base
+                assert end - Fraction(2, 1000) <= reached < end + Fraction(3, 100)
+                shown += len(item.packets)
+            elif item.track == 0:
+                reached = (item.pts + item.duration) * reader.header.tracks[0].time_base
+    assert shown == 20
+
+
+def test_a_stopped_run_goes_on_with_its_sound(folder, long_coded, model, tmp_path):
+    """What was left of it is compared and goes on: the same file, byte for byte."""
+    whole = long_coded.read_bytes()
+    (tmp_path / "b.s2vc.part").write_bytes(whole[: len(whole) * 6 // 10])
+    s2vc.encode(folder / "a.mkv", tmp_path / "b.s2vc", model=model, keyint=32, resume=True)
+    assert (tmp_path / "b.s2vc").read_bytes() == whole
+    assert [path.name for path in tmp_path.iterdir()] == ["b.s2vc"]
+
+
 @pytest.mark.parametrize("start", ["1.28", "2"])
 def test_a_part_is_in_step(folder, long_coded, model, listen, tmp_path, start):
     """From where a chunk starts, and from inside one: the sound of that moment, FLAC to the sample."""

@@ -74,6 +74,7 @@ def test_decode_passes_every_option(cli, api):
         "duration": 3600.0,
         "frames": None,
         "lossless": True,
+        "conceal": False,
         "model": None,
         "device": "cpu",
         "overwrite": True,
