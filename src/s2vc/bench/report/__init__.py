@@ -25,6 +25,7 @@ from s2vc.bench.report.data import (
 from s2vc.bench.report.page import check_target, dump, plotly, write_page
 from s2vc.bench.report.sides import Say, add_pictures, view_sides
 from s2vc.bench.report.trained import trained_metrics
+from s2vc.errors import InputError
 
 
 def write_report(
@@ -87,9 +88,12 @@ def write_view(
     the first file's that has one. Raises InputError where a file cannot be read, OutputError where nothing
     can be written.
     """
-    page = check_target(Path(out))
     named = {"source": source, "a": a, "b": b}
     paths = {side: Path(path) for side, path in named.items() if path is not None}
+    for path in paths.values():
+        if not path.exists():
+            raise InputError(f"no file {path}: check the name")
+    page = check_target(Path(out))
     sides = view_sides(paths, page.parent, frames, model, device, say)
     write_page(
         page,

@@ -148,8 +148,6 @@ def view_sides(
     sides: dict[str, Any] = {}
     rate: Fraction | None = None
     for side, path in paths.items():
-        if not path.exists():
-            raise InputError(f"no file {path}: check the name")
         say(f"pictures of {path}" + ("" if frames is None else f", at most {frames}"))
         if path.suffix == ".s2vc":
             with decoded_ours(path, frames, model, device) as video:
