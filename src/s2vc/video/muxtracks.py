@@ -154,7 +154,8 @@ class TrackMuxer:
             decoder = keeper[1].codec_context
         decoder.open(strict=False)
         encoder: Any = av.CodecContext.create(wanted, "w")
-        encoder.subtitle_header = decoder.subtitle_header
+        # SubRip would tell every line the font that is meant where none was asked for.
+        encoder.subtitle_header = _EMPTY_STYLES if wanted == "subrip" else decoder.subtitle_header
         encoder.time_base = Fraction(1, 1000)
         encoder.open()
         if wanted == "mov_text":
