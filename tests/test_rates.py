@@ -87,18 +87,18 @@ def test_a_buffer_too_small_is_said(film, model, tmp_path):
 
 
 def test_a_quality_target_is_met_by_the_plan(film, model, tmp_path):
-    found = s2vc.plan(film, model=model, quality_target="psnr=21.5")
+    found = s2vc.plan(film, model=model, quality_target="psnr=21.5", frames=16)
     assert found.metric == "psnr"
     assert found.value is not None
     assert len(found.evaluations) <= 4
-    made = s2vc.encode(film, tmp_path / "a.s2vc", model=model, quality_target="psnr=21.5")
+    made = s2vc.encode(film, tmp_path / "a.s2vc", model=model, quality_target="psnr=21.5", frames=16)
     assert s2vc.info(tmp_path / "a.s2vc").quality == [found.quality]
     assert bool(made.warnings) != found.met
 
 
 def test_a_quality_out_of_reach_is_said(film, model, tmp_path):
     with pytest.raises(s2vc.TargetError, match="psnr 90 cannot be met: quality 63 gives about"):
-        s2vc.encode(film, tmp_path / "a.s2vc", model=model, quality_target="psnr=90", strict=True)
+        s2vc.encode(film, tmp_path / "a.s2vc", model=model, quality_target="psnr=90", strict=True, frames=8)
 
 
 def test_a_plan_estimates_the_size(film, model, tmp_path):

@@ -28,8 +28,8 @@ from .streams import longest_interval
 
 Seconds: TypeAlias = "str | float | Fraction | None"
 
-PROBE_FRAMES = 16
-_SHARE = 0.06  # of all frames that one evaluation codes
+PROBE_FRAMES = 48  # pictures get worse for a while behind an I-frame: shorter ones flatter
+_SHARE = 0.05  # of all frames that one evaluation codes
 _MOST_PROBES = 12
 _MOST_EVALUATIONS = 4
 _CLOSE = 0.01  # a value so near the target, on its good side, ends the search
@@ -94,7 +94,7 @@ class Probes:
         self.count = max(1, min(count, self.frames or count))
         probes = int(np.clip(round(_SHARE * self.count / PROBE_FRAMES), 1, _MOST_PROBES))
         spare = max(0, self.count - PROBE_FRAMES)
-        self._starts = [begin + Fraction(round(spare * (n + 0.5) / probes)) / rate for n in range(probes)]
+        self._starts = [begin + Fraction(round(spare * n / probes)) / rate for n in range(probes)]
 
     def _pictures(self) -> Iterator[list[NDArray[np.uint8]]]:
         for start in self._starts:
