@@ -57,6 +57,18 @@ def test_damage_in_what_was_left_is_coded_anew(clip, model, whole, tmp_path):
     assert (tmp_path / "a.s2vc").read_bytes() == whole[False]
 
 
+def test_sound_comes_out_the_same(film, model, tmp_path):
+    """Packets of other tracks that stand before the cut are not written twice."""
+    source = film(tmp_path / "in.mp4", frames=12, sound=(("aac", 44100, "eng"),))
+    for options in ({}, {"low_delay": True}):
+        out = tmp_path / "a.s2vc"
+        s2vc.encode(source, out, model=model, keyint=4, overwrite=True, **options)
+        data = out.read_bytes()
+        (tmp_path / "a.s2vc.part").write_bytes(data[: len(data) * 3 // 4])
+        s2vc.encode(source, out, model=model, keyint=4, overwrite=True, resume=True, **options)
+        assert out.read_bytes() == data and s2vc.info(out).tracks[0].packets > 3
+
+
 @pytest.mark.parametrize("other", [{"quality": 40}, {"keyint": 5}, {"low_delay": True}, {"source": "turned"}])
 def test_other_settings_are_refused(clip, model, whole, scene, tmp_path, other):
     part = tmp_path / "a.s2vc.part"
