@@ -130,7 +130,7 @@ def check_dtype(dtype: str) -> None:
 def _content(tensor: torch.Tensor) -> str:
     """SHA-256 of a tensor's dtype, shape and bytes."""
     total = hashlib.sha256(f"{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-    total.update(tensor.contiguous().flatten().view(torch.uint8).numpy())
+    total.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
     return total.hexdigest()
 
 
@@ -205,7 +205,7 @@ def _write(
         stream.write(len(text).to_bytes(8, "little") + text)
         for tensor, source in tensors:
             cast = _cast(release.read(source, tensor), tensor.name, dtype)
-            stream.write(cast.flatten().view(torch.uint8).numpy())
+            stream.write(cast.flatten().view(torch.uint8).numpy().data)
             done(cast.nbytes)
     partial.replace(path)
 
@@ -275,8 +275,8 @@ def _import(
             content = digests[release.path(point, tensor)][tensor.name]
             holders[content].append(point)
             digest.update(f"{point}\0{tensor.name}\0{content}\0".encode())
-        for same in holders.values():
-            groups[tuple(same)].append((tensor, release.path(same[0], tensor)))
+        for held_by in holders.values():
+            groups[tuple(held_by)].append((tensor, release.path(held_by[0], tensor)))
 
     total = counted + sum(
         stored_dtype(tensor.name, dtype).itemsize * torch.Size(tensor.shape).numel()

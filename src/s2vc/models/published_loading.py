@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -41,7 +42,7 @@ class ModelFolder:
                 raise ModelError(f"{path} is not a model folder: make one with 's2vc import-published'")
             if index["version"] > 1:
                 raise ModelError(f"{path} is of a newer model format: update s2vc")
-            config = {
+            config: dict[str, dict[str, Any]] = {
                 part: {key: tuple(v) if isinstance(v, list) else v for key, v in held.items()}
                 for part, held in index["config"].items()
             }
@@ -66,7 +67,7 @@ class ModelFolder:
 
     def reader(self, point: str) -> Callable[[str], Tensor]:
         """What gives a point's tensors by name. They are mapped from disk, not copied."""
-        places = {}
+        places: dict[str, Any] = {}
         for name, points in self.files.items():
             if point not in points:
                 continue

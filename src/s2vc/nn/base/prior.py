@@ -16,7 +16,7 @@ PROBABILITY_FLOOR = 1e-5
 """Added to every probability in the rates that the published system reports."""
 
 
-def four_pass_masks(channels: int, height: int, width: int, device: torch.device | None = None) -> Tensor:
+def four_pass_masks(channels: int, height: int, width: int, *, device: torch.device | None = None) -> Tensor:
     """Bool (4, C, H, W): what each pass of an I frame codes. C is a multiple of 4 (ARCHITECTURE §4.3)."""
     rows = torch.arange(height, device=device)[:, None] % 2
     columns = torch.arange(width, device=device)[None, :] % 2
@@ -27,7 +27,7 @@ def four_pass_masks(channels: int, height: int, width: int, device: torch.device
     )
 
 
-def two_pass_masks(channels: int, height: int, width: int, device: torch.device | None = None) -> Tensor:
+def two_pass_masks(channels: int, height: int, width: int, *, device: torch.device | None = None) -> Tensor:
     """Bool (2, C, H, W): the checkerboards of a P frame's two passes. C is even (ARCHITECTURE §5.2)."""
     rows = torch.arange(height, device=device)[:, None]
     columns = torch.arange(width, device=device)[None, :]
