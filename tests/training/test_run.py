@@ -136,11 +136,16 @@ def start(rank: int, count: int, port: int, *arguments: Path) -> subprocess.Pope
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one(write_recipe, tmp_path, footage, cache):
-    """The same global batch: the loss curves agree to 1e-4 over fifty steps."""
+def test_two_processes_train_as_one(write_recipe, tmp_path, footage, cache, mini):
+    """The same global batch: the loss curves agree to 1e-4 over fifty steps.
+
+    From weights that are no knife edge: a fresh entropy model's table indices are whole numbers, and the sign
+    of a gradient of 1e-9 decides whether they are rounded down to the one below.
+    """
     losses = {"l1": 1.0, "reference_l1": 0.5, "temporal": 0.3}
     recipe = write_recipe(
-        {**CASCADE, "steps": 50, "losses": losses, "learning_rate": 1e-4, "muon_learning_rate": 1e-3}
+        {**CASCADE, "steps": 50, "losses": losses, "learning_rate": 2e-5, "muon_learning_rate": 2e-4},
+        start=str(mini),
     )
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -153,10 +158,10 @@ def test_two_processes_train_as_one(write_recipe, tmp_path, footage, cache):
             _, errors = process.communicate()
             assert process.returncode == 0, errors.decode()
         curves.append(json.loads((out / "seen0.json").read_text()))
-    one, two = ([step["loss"] for step in curve] for curve in curves)
-    assert len(one) == 50
-    np.testing.assert_allclose(one, two, rtol=1e-4)
-    assert one[0] != one[-1]
+    assert len(curves[0]) == 50
+    for figure, tolerance in (("loss", 1e-4), ("gradient", 1e-2)):
+        one, two = ([step[figure] for step in curve] for curve in curves)
+        np.testing.assert_allclose(one, two, rtol=tolerance)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_term(
