@@ -120,8 +120,8 @@ class RateRequest:
         plan = KnownFrames(total - before.control.closing, before.control.frames)
         cap = None
         if self.target_size is not None:
-            cap = 8 * (self.target_size - before.bytes + before.video_bytes)
-            cap -= before.control.closing + _SLACK_BITS
+            video = 8 * (self.target_size - before.bytes + before.video_bytes)
+            cap = video - before.control.closing - _SLACK_BITS
         return self._control(plan, info, cap)
 
     def video_bits(self, coded: Coded) -> float:
