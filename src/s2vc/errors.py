@@ -1,13 +1,13 @@
 """What can go wrong, as a user sees it. Every message is one line: what is wrong, then what to do.
 
-    S2vcError              exit 1   our error; also the base of all others
-    ├── InputError         exit 1   the input cannot be used (missing, HDR, no video track, …)
-    ├── FormatError        exit 1   not an .s2vc file, damaged header, newer version
-    ├── ModelError         exit 1   a model is missing, foreign or of another geometry
-    ├── OutputError        exit 1   the output cannot be written (exists, no folder, disk full)
-    ├── TargetError        exit 1   a size, rate or quality cannot be met, and --strict was given
-    ├── DamagedError       exit 3   damage after the header: what came before it stands
-    └── SymbolMismatchError exit 4  symbols decoded here differ from those encoded
+S2vcError              exit 1   our error; also the base of all others
+├── InputError         exit 1   the input cannot be used (missing, HDR, no video track, …)
+├── FormatError        exit 1   not an .s2vc file, damaged header, newer version
+├── ModelError         exit 1   a model is missing, foreign or of another geometry
+├── OutputError        exit 1   the output cannot be written (exists, no folder, disk full)
+├── TargetError        exit 1   a size, rate or quality cannot be met, and --strict was given
+├── DamagedError       exit 3   damage after the header: what came before it stands
+└── SymbolMismatchError exit 4  symbols decoded here differ from those encoded
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from s2vc.codec.motion_search import MotionSearch
 from s2vc.codec.protocol import MOTION, FrameKind, Integers, Part, Picture
-from s2vc.codec.quantise import RateAwareRounding
+from s2vc.codec.quantise import KAPPA, RateAwareRounding
 from s2vc.codec.tiny_symbols import BLOCK, TinyMemory, TinySymbols
 from s2vc.entropy.integer import checkerboard
 from s2vc.nn.tiny.codec import Buffer, TinyCodec
@@ -33,6 +33,13 @@ class TinyFeatures:
 def search_smoothness(quality: int) -> float:
     """λ of the motion search, SAD a bit: vectors must pay for themselves, the more the lower the quality."""
     return float(120 * (12 / 120) ** (quality / 63))
+
+
+def _block_errors(picture: Tensor, source: Tensor) -> NDArray[np.float64]:
+    """Sums of squared differences of (1, 3, H, W) levels over each block, (H/16, W/16)."""
+    error = (picture - source)[0].square().sum(0).double()
+    height, width = error.shape
+    return error.reshape(height // BLOCK, BLOCK, width // BLOCK, BLOCK).sum((1, 3)).cpu().numpy()
 
 
 class TinyFrameModel:
@@ -64,7 +71,7 @@ class TinyFrameModel:
         if not kind.intra:
             reference = buffer.reference[0].permute(1, 2, 0).to("cpu", torch.uint8).contiguous().numpy()
             motion = self.search(picture, reference, search_smoothness(kind.quality), memory.motion)
-        return TinyAnalysis(self, buffer, kind, picture, motion)
+        return TinyAnalysis(self, buffer, kind, picture, motion, memory)
 
     @torch.inference_mode()
     def coding(self, buffer: Buffer, kind: FrameKind) -> TinyCoding:
@@ -144,6 +151,7 @@ class TinyAnalysis(TinyCoding):
         kind: FrameKind,
         picture: Picture,
         motion: NDArray[np.int16],
+        memory: TinyMemory,
     ) -> None:
         super().__init__(model, buffer, kind)
         self.motion = motion
@@ -154,20 +162,54 @@ class TinyAnalysis(TinyCoding):
         self.hyper = model.codec.hyper_analyse(self.y, self.context)
         self._prior_now: tuple[Tensor, Tensor] | None = None
         self._mean_now: Tensor | None = None
+        self._kept = None if kind.intra else self._worth_coding(x, kind, memory)
+
+    def _worth_coding(self, x: Tensor, kind: FrameKind, memory: TinyMemory) -> NDArray[np.bool_]:
+        """Blocks (h, w) of a P-frame whose symbols buy more than they cost; the others stay their prediction.
+
+        x: the source, levels. The frame is decoded as if all were coded. What a bit must buy is what it must
+        buy in rounding, 2 κ of a squared quantiser step.
+        """
+        codec, symbols = self.model.codec, self.model.symbols
+        z = self._hyperlatent()
+        mean, hidden = self._prior_now = codec.prior(self._floats(z), self.context)
+        index, trunk = symbols.model.first_pass(False, kind.quality, z, self.motion, memory.magnitudes)
+        first, bits = self._rounded(mean, index)
+        even = torch.from_numpy(checkerboard(*first.shape))[None].to(self.model.device)
+        latent = (self._floats(first) + mean) * even
+        mean = codec.second_mean(hidden, latent)
+        second, more = self._rounded(mean, symbols.model.second_pass(trunk, first))
+        latent = latent + (self._floats(second) + mean) * ~even
+        coded = torch.from_numpy((first | second).any(0))[None, None].to(self.model.device)
+        after, _ = codec.synthesise(latent, coded, self.context, self.intra, self.quality)
+        bought = _block_errors(self.context.prediction, x) - _block_errors(after.reference, x)
+        step = float(codec.decoder_step(self.intra, self.quality).log().mean().exp())
+        return bought > 2 * KAPPA * step**2 * (bits + more)
+
+    def _rounded(self, mean: Tensor, index: NDArray[np.uint8]) -> tuple[Integers, NDArray[np.float64]]:
+        """Symbols of one pass, and the bits (h, w) that each block's cost beyond those of zeros."""
+        values = self.model.rounding((self.y - mean)[0].cpu().numpy(), index)
+        tables = self.model.symbols.tables
+        return values, (tables.bits(values, index) - tables.bits(np.zeros_like(values), index)).sum(0)
+
+    def _hyperlatent(self) -> Integers:
+        return self.hyper[0].round().clamp(-HYPER_LIMIT, HYPER_LIMIT).to(torch.int32).cpu().numpy()
 
     @torch.inference_mode()
     def symbols(self, part: Part) -> Integers:
         if part.name == "z":
-            return self.hyper[0].round().clamp(-HYPER_LIMIT, HYPER_LIMIT).to(torch.int32).cpu().numpy()
+            return self._hyperlatent()
         if part.name == MOTION:
             return self.motion
         assert part.index is not None
         if part.name == "y0":
-            self._prior_now = self.model.codec.prior(self.z, self.context)
+            if self._prior_now is None:
+                self._prior_now = self.model.codec.prior(self.z, self.context)
             mean = self._prior_now[0]
         else:
             self._mean_now = mean = self.model.codec.second_mean(self.hidden, self.first)
-        return self.model.rounding((self.y - mean)[0].cpu().numpy(), part.index)
+        values = self.model.rounding((self.y - mean)[0].cpu().numpy(), part.index)
+        return values if self._kept is None else values * self._kept
 
     def take(self, name: str, symbols: Integers) -> None:
         if name != MOTION:  # the context of the field it found stands already

@@ -38,7 +38,8 @@ from s2vc.training.unroll import Noise, State, Unrolled, code_frame, initial_sta
 NOT_FOR_MUON = ("transform", "log_step", "entropy.")
 # Shares of the learning rate. Adam's steps are as long as the rate whatever the weights' size, and the
 # transform's are 0.02: at a tenth of the rate it ended in noise that no bits could mend (docs/decisions.md).
-RATES = {"transform": 3e-4, "log_step": 5.0}
+# Table indices of z are numbers around ten that every frame pays for.
+RATES = {"transform": 3e-4, "log_step": 5.0, "hyper_index": 100.0}
 SEEN_EVERY = 2  # of the sequences, one frame goes through the costly networks
 CARRIED = ("reference", "feature", "memory", "at8", "at16", "at32")
 GENERATOR, EVERYTHING = ["generator"], ["codec", "entropy", "generator"]
