@@ -167,8 +167,8 @@ class TinyAnalysis(TinyCoding):
     def _worth_coding(self, x: Tensor, kind: FrameKind, memory: TinyMemory) -> NDArray[np.bool_]:
         """Blocks (h, w) of a P-frame whose symbols buy more than they cost; the others stay their prediction.
 
-        x: the source, levels. The frame is decoded as if all were coded. What a bit must buy is what it must
-        buy in rounding, 2 κ of a squared quantiser step.
+        x: the source, levels. The frame is decoded as if all were coded. A bit must buy twice what it must in
+        rounding, which is 2 κ of a squared quantiser step: what is left alone does not wear.
         """
         codec, symbols = self.model.codec, self.model.symbols
         z = self._hyperlatent()
@@ -184,7 +184,7 @@ class TinyAnalysis(TinyCoding):
         after, _ = codec.synthesise(latent, coded, self.context, self.intra, self.quality)
         bought = _block_errors(self.context.prediction, x) - _block_errors(after.reference, x)
         step = float(codec.decoder_step(self.intra, self.quality).log().mean().exp())
-        return bought > 2 * KAPPA * step**2 * (bits + more)
+        return bought > 4 * KAPPA * step**2 * (bits + more)
 
     def _rounded(self, mean: Tensor, index: NDArray[np.uint8]) -> tuple[Integers, NDArray[np.float64]]:
         """Symbols of one pass, and the bits (h, w) that each block's cost beyond those of zeros."""
