@@ -124,7 +124,7 @@ def test_files_that_are_none(mini, tmp_path, content):
     path.write_bytes(mini.read_bytes()[:-100] if content is None else content)
     with pytest.raises(ModelError, match="not a model"):
         ModelFile.open(path)
-    with pytest.raises(ModelError, match="not a model"):
+    with pytest.raises(ModelError, match=r"a folder without model\.json"):
         ModelFile.open(tmp_path)
 
 

@@ -95,9 +95,9 @@ def reference(reference_dir):
     return find_reference() or pytest.fail(f"{reference_dir} holds no frames.json")
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def one_thread():
-    """The order of sums in the recorded run: one thread."""
+    """The order of sums in the recorded run: one thread. Other tests want gradients."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with torch.no_grad():
