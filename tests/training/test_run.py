@@ -198,7 +198,7 @@ def test_what_does_not_fit_is_refused_by_name(write_recipe, tmp_path, footage, c
         run(write_recipe({**CASCADE, "name": "other"}), out, footage, cache, resume=True)
     with pytest.raises(InputError, match="had batch 4 and crop 64"):
         run(write_recipe({**CASCADE, "batch": 2}), out, footage, cache, resume=True)
-    with pytest.raises(ModelError, match="of another geometry \\(latent 16 instead of 128"):
+    with pytest.raises(ModelError, match="of another geometry \\(latent 16 instead of 224"):
         run(write_recipe(CASCADE, model={}), tmp_path / "new", footage, cache, start=str(out))
 
 
