@@ -9,14 +9,14 @@ from dataclasses import dataclass
 class TinyConfig:
     """Widths of ``tiny``; 1/8, 1/16, 1/32 and 1/64 name the scales they live at."""
 
-    latent: int = 128  # y, 1/16
+    latent: int = 224  # y, 1/16
     hyper: int = 24  # z, 1/64
     width8: int = 128  # codec and generator, 1/8
     width16: int = 160  # codec, 1/16
     prior16: int = 96  # means, 1/16
     unet16: int = 160  # generator, 1/16
-    unet32: int = 160  # generator, 1/32
-    token: int = 160  # CSG tokens, 1/64
+    unet32: int = 128  # generator, 1/32
+    token: int = 128  # CSG tokens, 1/64
     renderer: int = 64  # renderer, 1/4
     knots: int = 8  # of the quality curve
     entropy_trunk: int = 48
