@@ -21,8 +21,9 @@ from typing import Any
 import torch
 
 from s2vc.bench.codecs import ffmpeg
+from s2vc.bench.process import run_child
 from s2vc.bench.run import machine
-from s2vc.bench.timing import Stages, convolution_rate, count_macs, peak_memory, product_rate
+from s2vc.bench.timing import Stages, convolution_rate, count_macs, product_rate
 from s2vc.errors import InputError, S2vcError
 
 SIZE = (426, 240)
@@ -181,10 +182,10 @@ def _memory(
     for count in counts:
         encode = ["encode", str(source), coded, "-y", "--frames", str(count), "--model", model]
         more = ["--quality", str(quality), "--device", "cpu", "--threads", str(threads)]
-        result["encode"][str(count)] = peak_memory([*program, *encode, *more])[0]
+        result["encode"][str(count)] = run_child([*program, *encode, *more]).peak_memory
         named = ["--model", model] if Path(model).is_file() else []
         decode = ["decode", coded, decoded, "-y", *named, "--device", "cpu", "--threads", str(threads)]
-        result["decode"][str(count)] = peak_memory([*program, *decode])[0]
+        result["decode"][str(count)] = run_child([*program, *decode]).peak_memory
     return result
 
 

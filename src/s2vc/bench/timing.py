@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
-import subprocess
-import sys
 import threading
 import time
 from collections import defaultdict
@@ -23,8 +20,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
-
-from s2vc.errors import S2vcError
 
 
 class Stages:
@@ -142,29 +137,3 @@ def _median_seconds(function: Callable[[], Tensor], seconds: float) -> float:
         function()
         times.append(time.perf_counter() - began)
     return sorted(times)[len(times) // 2]
-
-
-# A process's peak includes what it was forked from, on Linux: this small one stands in between.
-_LAUNCHER = """
-import resource, subprocess, sys
-code = subprocess.call(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-sys.exit(code)
-"""
-
-
-def peak_memory(command: Sequence[str], environment: dict[str, str] | None = None) -> tuple[int, float]:
-    """Run a command in a process of its own -> its peak resident bytes, and its seconds.
-
-    Raises S2vcError with the command's last line of complaint when it fails.
-    """
-    began = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", _LAUNCHER, *command],
-        env={**os.environ, **(environment or {})}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        complaint = done.stderr.strip().splitlines() or [""]
-        raise S2vcError(f"{command[0]} ended with {done.returncode}: {complaint[-1]}")
-    # macOS counts bytes, all others kilobytes
-    return int(done.stdout) * (1 if sys.platform == "darwin" else 1024), time.perf_counter() - began
