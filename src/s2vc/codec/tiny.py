@@ -101,10 +101,13 @@ class TinyCoding:
         self.intra = torch.tensor([kind.intra], device=device)
         self.reset = torch.tensor([kind.reset], device=device)
         self.quality = torch.tensor([kind.quality], device=device)
+        _, _, height, width = buffer.reference.shape
+        rows, columns = height // BLOCK, width // BLOCK
+        board = checkerboard(model.codec.config.latent, rows, columns)
+        self.even = torch.from_numpy(board)[None].to(device)
         if kind.intra:
-            _, _, height, width = buffer.reference.shape
             self.buffer = model.new_buffer(height, width)
-            self._start(np.zeros((height // BLOCK, width // BLOCK, 2), np.int16))
+            self._start(np.zeros((rows, columns, 2), np.int16))
 
     def _start(self, motion: NDArray[np.int16]) -> None:
         field = torch.from_numpy(motion)[None].to(self.model.device)
@@ -113,23 +116,28 @@ class TinyCoding:
     def _floats(self, symbols: Integers) -> Tensor:
         return torch.from_numpy(symbols.astype(np.float32))[None].to(self.model.device)
 
+    def _first_latent(self, symbols: Integers, mean: Tensor) -> Tensor:
+        """Decoded latents of pass 0, zero at pass 1's positions."""
+        return (self._floats(symbols) + mean) * self.even
+
+    def _synthesise(self, latent: Tensor, first: Integers, second: Integers, mean: Tensor) -> Buffer:
+        """The buffer after this frame, from pass 0's latents and the symbols of both passes."""
+        latent = latent + (self._floats(second) + mean) * ~self.even
+        coded = torch.from_numpy((first | second).any(0))[None, None].to(self.model.device)
+        after, _ = self.model.codec.synthesise(latent, coded, self.context, self.intra, self.quality)
+        return after
+
     @torch.inference_mode()
     def take(self, name: str, symbols: Integers) -> None:
-        codec = self.model.codec
         if name == "z":
             self.z = self._floats(symbols)
         elif name == MOTION:
             self._start(symbols.astype(np.int16))
         elif name == "y0":
             mean, self.hidden = self._prior()
-            self.even = torch.from_numpy(checkerboard(*symbols.shape))[None].to(self.model.device)
-            self.first = (self._floats(symbols) + mean) * self.even
-            self.coded = symbols.any(0)
+            self.first_symbols, self.first = symbols, self._first_latent(symbols, mean)
         else:
-            mean = self._second_mean()
-            self.latent = self.first + (self._floats(symbols) + mean) * ~self.even
-            coded = torch.from_numpy(self.coded | symbols.any(0))[None, None].to(self.model.device)
-            self.buffer, _ = codec.synthesise(self.latent, coded, self.context, self.intra, self.quality)
+            self.buffer = self._synthesise(self.first, self.first_symbols, symbols, self._second_mean())
 
     def _prior(self) -> tuple[Tensor, Tensor]:
         return self.model.codec.prior(self.z, self.context)
@@ -175,13 +183,10 @@ class TinyAnalysis(TinyCoding):
         mean, hidden = self._prior_now = codec.prior(self._floats(z), self.context)
         index, trunk = symbols.model.first_pass(False, kind.quality, z, self.motion, memory.magnitudes)
         first, bits = self._rounded(mean, index)
-        even = torch.from_numpy(checkerboard(*first.shape))[None].to(self.model.device)
-        latent = (self._floats(first) + mean) * even
+        latent = self._first_latent(first, mean)
         mean = codec.second_mean(hidden, latent)
         second, more = self._rounded(mean, symbols.model.second_pass(trunk, first))
-        latent = latent + (self._floats(second) + mean) * ~even
-        coded = torch.from_numpy((first | second).any(0))[None, None].to(self.model.device)
-        after, _ = codec.synthesise(latent, coded, self.context, self.intra, self.quality)
+        after = self._synthesise(latent, first, second, mean)
         bought = _block_errors(self.context.prediction, x) - _block_errors(after.reference, x)
         step = float(codec.decoder_step(self.intra, self.quality).log().mean().exp())
         return bought > 4 * KAPPA * step**2 * (bits + more)
