@@ -117,7 +117,7 @@ class RateRequest:
         """The control of a pass after another one over the same frames."""
         assert isinstance(before.control, RateControl)
         total = self.video_bits(before)
-        plan = KnownFrames(total - before.control.closing, before.control.frames)
+        plan = KnownFrames(total - before.control.closing, before.control.frames, before.control.plan.curves)
         cap = None
         if self.target_size is not None:
             video = 8 * (self.target_size - before.bytes + before.video_bytes)

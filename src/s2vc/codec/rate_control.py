@@ -13,8 +13,13 @@ LARGEST_STEP = 2  # quality moves by so much from one P-frame to the next
 LARGEST_INTRA_STEP = 6
 _HYSTERESIS = 0.75  # a change costs bits and shows: the quality stays until the one wanted is so far away
 _TRIES = 5
+_THOUGHTS = 3  # at most so often
 _SECOND_THOUGHT = 2.0  # an I-frame is coded anew where its cost moves the quality wanted by so much
+_PAIR_DOUBT = 0.5  # of two tries of one frame: nothing but the quality differs
 _CALM = 0.4  # of the bucket: where constant cost holds its level, so that an I-frame finds room
+_CAUTION_INTRA = 1.3  # on what an I-frame yet to come would take
+_SHORTEST_SCENE = 0.5  # seconds
+_LEAST_SHARE = 0.5  # of the room: for an I-frame, whatever another may take
 _CAUTION = 1.05  # on what is left for later frames under a cap
 _FILL = 0.85  # of what fits: what a frame is planned to take, since estimates err
 
@@ -118,15 +123,29 @@ class RateControl:
         return int(np.clip(round(wanted), self._current - step, self._current + step))
 
     def _bucket_quality(self, intra: bool) -> float:
-        """The quality at which the bucket comes to a calm level within the time that it takes to leak out."""
+        """The quality at which the bucket comes to a calm level within the time that it takes to leak out (in
+        half of it from above), and then has room for an I-frame: a scene may end at any time."""
         assert self.bucket is not None
+        bucket = self.bucket
         if intra:
-            return quality_at(self.plan.frame_bits(True), _FILL * self.bucket.room)
-        frames = max(8.0, self.bucket.size / self.bucket.rate / self._frame_seconds)
-        leaks = self.bucket.rate * self._frame_seconds * frames
-        return quality_at(
-            frames * self.plan.frame_bits(False), leaks + _CALM * self.bucket.size - self.bucket.level
-        )
+            return quality_at(self.plan.frame_bits(True), _FILL * self._intra_room)
+        calm = min(_CALM * bucket.size, max(0.0, bucket.size - self._reserve))
+        seconds = bucket.size / bucket.rate * (0.5 if bucket.level > calm else 1.0)
+        frames = max(8.0, seconds / self._frame_seconds)
+        leaks = bucket.rate * self._frame_seconds * frames
+        return quality_at(frames * self.plan.frame_bits(False), leaks + calm - bucket.level)
+
+    @property
+    def _reserve(self) -> float:
+        """Bits of the bucket for the next I-frame at the lowest quality."""
+        return _CAUTION_INTRA * float(self.plan.frame_bits(True)[0])
+
+    @property
+    def _intra_room(self) -> float:
+        """What an I-frame may take so that the next one fits behind the shortest scene; half the room at least."""
+        assert self.bucket is not None
+        spare = self.bucket.room - self._reserve + self.bucket.rate * _SHORTEST_SCENE
+        return min(self.bucket.room, max(spare, _LEAST_SHARE * self.bucket.room))
 
     @property
     def _room(self) -> float:
@@ -148,6 +167,8 @@ class RateControl:
     def coded(self, payload_bits: int) -> int | None:
         assert self._current is not None
         quality, bits = self._current, payload_bits + FRAMING_BITS
+        for tried, then in self._tried.items():
+            self.plan.curves[self._intra].learn(tried, quality, float(np.log2(bits / then)), _PAIR_DOUBT)
         again = self._second_thought(quality, bits)
         if again is None:
             again = self._again(quality, bits)
@@ -173,13 +194,13 @@ class RateControl:
 
     def _second_thought(self, quality: int, bits: float) -> int | None:
         """Another quality for an I-frame that cost so much more or less than expected that it decides more
-        than the frames behind it can make up for. Once a frame, and only downwards with a bucket."""
-        if not self._intra or self._tried:
+        than the frames behind it can make up for. Only downwards with a bucket."""
+        if not self._intra or len(self._tried) >= _THOUGHTS:
             return None
         wanted = self.plan.rethink(quality, bits)
         if self.bucket is not None:
             wanted = min(wanted, quality)
-        if abs(wanted - quality) < _SECOND_THOUGHT:
+        if abs(wanted - quality) < _SECOND_THOUGHT or round(wanted) in self._tried:
             return None
         self._tried[quality] = bits
         return round(wanted)
@@ -187,6 +208,8 @@ class RateControl:
     def _again(self, quality: int, bits: float) -> int | None:
         """Another quality for a frame that does not fit, unless it was the last resort."""
         room = self._room
+        if self._intra and self.bucket is not None and not self._tried:
+            room = min(room, self._intra_room)
         settled = quality in self._tried or (self.intra_only and not self._intra)
         self._tried.setdefault(quality, bits)
         if bits <= room or settled:

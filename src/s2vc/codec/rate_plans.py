@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from s2vc.codec.bits_model import CURVE, FRAMING_BITS, QUALITIES, Bits, BitsModel, quality_at
+from s2vc.codec.bits_model import FRAMING_BITS, QUALITIES, Bits, BitsCurve, BitsModel, quality_at
 
 _SHORTEST_HORIZON = 2.0  # seconds over which a surplus is spent or a debt paid back
 _LONGEST_HORIZON = 20.0
@@ -20,6 +20,9 @@ _DEBT_SECONDS = 60.0  # of the budget: what a stream of unknown length carries f
 
 
 class Plan(Protocol):
+    curves: dict[bool, BitsCurve]
+    """By whether a frame is an I-frame; what one pass learnt of them the next one starts from."""
+
     def wanted(self, intra: bool, time: float) -> float:
         """The quality for the next frame, at ``time`` seconds: a real number 0 … 63."""
 
@@ -45,6 +48,7 @@ class ConstantQuality:
     def __init__(self, quality: int, pixels: int) -> None:
         self.quality = quality
         self._model = BitsModel(pixels)
+        self.curves = self._model.curves
 
     def wanted(self, intra: bool, time: float) -> float:
         return float(self.quality)
@@ -92,6 +96,7 @@ class AverageRate:
         )
         self._largest_debt = rate * self._frame * _DEBT_SECONDS / seconds
         self._model = BitsModel(pixels)
+        self.curves = self._model.curves
         self._done = 0
         self._since_intra = 0
         self._debt = 0.0
@@ -158,7 +163,7 @@ class CodedFrame:
     bits: float
 
 
-_TRUST = 4.0  # squared log2: how much evidence the curves' own slope stands for
+_DOUBT = 2.0  # of a frame's rise over another pass: what it leans on has changed, too
 _FOLLOW = {True: 2.0, False: 12.0}  # frames that the correction's average looks back
 
 
@@ -168,10 +173,11 @@ class KnownFrames:
     A frame's cost is taken from the pass before, moved along the curve to another quality. What this pass
     shows corrects both: how steep the curve is here, and by how much frames come out dearer than expected.
 
-    total: bits for all frames, framing included. frames: the pass before, in order.
+    total: bits for all frames, framing included. frames: the pass before, in order. curves: what it learnt.
     """
 
-    def __init__(self, total: float, frames: Sequence[CodedFrame]) -> None:
+    def __init__(self, total: float, frames: Sequence[CodedFrame], curves: dict[bool, BitsCurve]) -> None:
+        self.curves = curves
         self._left = total
         self._frames = frames
         self._rest = {True: np.zeros(QUALITIES), False: np.zeros(QUALITIES)}  # payload bits by quality then
@@ -180,7 +186,6 @@ class KnownFrames:
         self._done = 0
         self._error = {True: 0.0, False: 0.0}
         self._seen = {True: 0, False: 0}
-        self._rise, self._run = _TRUST, _TRUST
 
     @staticmethod
     def _payload(frame: CodedFrame) -> float:
@@ -190,9 +195,6 @@ class KnownFrames:
     def _now(self) -> CodedFrame:
         return self._frames[min(self._done, len(self._frames) - 1)]
 
-    def _curve(self, intra: bool) -> Bits:
-        return CURVE[intra] * float(np.clip(self._rise / self._run, 0.4, 2.5))
-
     def _rest_bits(self, skip: CodedFrame | None = None) -> Bits:
         count = max(0, len(self._frames) - self._done - (skip is not None))
         costs = np.full(QUALITIES, FRAMING_BITS * count)
@@ -200,7 +202,7 @@ class KnownFrames:
             rest = rest.copy()
             if skip is not None and skip.intra == intra:
                 rest[skip.quality] = max(0.0, rest[skip.quality] - self._payload(skip))
-            curve = self._curve(intra)
+            curve = self.curves[intra].values
             costs += np.exp2(curve + self._error[intra]) * float(rest @ np.exp2(-curve))
         return costs
 
@@ -212,7 +214,7 @@ class KnownFrames:
     def rethink(self, quality: int, bits: float) -> float:
         if self._done >= len(self._frames):
             return 0.0
-        curve = self._curve(True)
+        curve = self.curves[True].values
         cost = np.exp2(curve - curve[quality]) * (bits - FRAMING_BITS) + FRAMING_BITS
         return quality_at(self._rest_bits(self._now) + cost, self._left)
 
@@ -220,7 +222,7 @@ class KnownFrames:
         frame = self._now
         payload = np.full(QUALITIES, np.log2(self._payload(frame)))
         if frame.intra == intra:
-            curve = self._curve(intra)
+            curve = self.curves[intra].values
             payload += curve - curve[frame.quality] + self._error[intra]
         return np.exp2(payload) + FRAMING_BITS
 
@@ -233,14 +235,13 @@ class KnownFrames:
             return
         frame = self._now
         if frame.intra == intra:
-            run = float(CURVE[intra][quality] - CURVE[intra][frame.quality])
+            curve = self.curves[intra]
             rise = float(np.log2(max(bits - FRAMING_BITS, 8.0) / self._payload(frame)))
-            error = rise - run * self._rise / self._run
+            error = rise - float(curve.values[quality] - curve.values[frame.quality])
+            curve.learn(frame.quality, quality, rise - self._error[intra], _DOUBT)
             self._seen[intra] += 1
             # shrunk to none: one frame's noise is not the film's
             self._error[intra] += (error - self._error[intra]) / min(self._seen[intra] + 1, _FOLLOW[intra])
-            self._rise += run * rise
-            self._run += run * run
         rest = self._rest[frame.intra]
         rest[frame.quality] = max(0.0, rest[frame.quality] - self._payload(frame))
         self._done += 1
