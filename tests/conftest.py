@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -257,3 +258,71 @@ def s2vc_command() -> Callable[..., Ran]:
         return Ran(ran.returncode, ran.stdout, ran.stderr.decode())
 
     return run
+
+
+@dataclass(frozen=True)
+class Miniature:
+    """A release in the published layout, of small widths and drawn weights.
+
+    ``points``: name -> (P folder, I folder). They share their base U-Net and, two of them, their I codec.
+    """
+
+    folder: Path
+    config: Any
+    points: dict[str, tuple[str, str]]
+
+
+@pytest.fixture(scope="session")
+def miniature(tmp_path_factory: pytest.TempPathFactory) -> Miniature:
+    import torch
+    from safetensors.torch import save_file
+
+    from s2vc.models.published import layout
+    from s2vc.models.published_release import DESCRIPTION
+    from s2vc.nn.base import config
+
+    widths = config.BaseConfig(
+        config.IntraConfig(8, 32, (32, 32, 32), 8, 64, (32, 32), 8, (4,) * 7, 32, 32),
+        config.InterConfig(32, 8, 4, 32, 32),
+        config.GeneratorConfig(32, (32, 32, 32, 32), 32, 8, 4, 2, 1.0),
+        config.VaeConfig((32, 32, 32, 32), 4),
+    )
+    points = {"low": ("low", "still-a"), "middle": ("middle", "still-a"), "high": ("high", "still-b")}
+    generator = torch.Generator().manual_seed(7)
+
+    def draw(tensor: Any) -> torch.Tensor:
+        """Small enough that what grows from block to block stays a number."""
+        noise = torch.randn(tensor.shape, generator=generator)
+        if len(tensor.shape) > 1:
+            return noise * 0.5 * torch.Size(tensor.shape[1:]).numel() ** -0.5
+        return 0.1 * noise + ("norm" in tensor.name and tensor.name.endswith("weight"))
+
+    tensors = layout(widths)
+    base = {t.name: draw(t) for t in tensors if t.name.startswith("generator.unet.")}
+    archives: dict[str, dict[str, torch.Tensor]] = {}
+    for inter, intra in points.values():
+        paths = {
+            "intra": f"I_ckpts/{intra}/model_1.safetensors",
+            "generator": f"P_ckpts/{inter}/model.safetensors",
+            "inter": f"P_ckpts/{inter}/model_1.safetensors",
+            "vae": "SD_ckpts/stable-diffusion-2-1/vae/diffusion_pytorch_model.safetensors",
+        }
+        for tensor in tensors:
+            held = archives.setdefault(paths[tensor.archive], {})
+            if tensor.key not in held:
+                shared = base.get(tensor.name) if ".unet.conv_in" not in tensor.name else None
+                held[tensor.key] = draw(tensor) if shared is None else shared
+    folder = tmp_path_factory.mktemp("release")
+    for path, held in archives.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        save_file(held, folder / path)
+    (folder / DESCRIPTION).write_text(json.dumps({"points": points, "alpha": 1.0, "window": 4}))
+    return Miniature(folder, widths, points)
+
+
+@pytest.fixture(scope="session")
+def base_folder(miniature: Miniature, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The miniature, imported in float16."""
+    from s2vc.models.published_import import import_release
+
+    return import_release(miniature.folder, tmp_path_factory.mktemp("models") / "base", dtype="fp16").path

@@ -34,6 +34,7 @@ class DecodeResult:
     seconds: float = 4.0
     warnings: tuple[str, ...] = ()
     damaged: str | None = None
+    differs: str | None = None
 
 
 @dataclass(frozen=True)

@@ -2,90 +2,45 @@
 
 from __future__ import annotations
 
-import io
-import json
 import shutil
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
-import s2vc
-from s2vc.bitstream import StreamReader
 from s2vc.errors import InputError, ModelError, OutputError, S2vcError
 from s2vc.models import published_import
 from s2vc.models.published import layout
 from s2vc.models.published_import import describe_sizes, feeds_entropy, import_release, verify_import
 from s2vc.models.published_loading import ModelFolder, build
 from s2vc.models.published_release import DESCRIPTION, Release
-from s2vc.nn.base.config import (
-    BaseConfig,
-    GeneratorConfig,
-    InterConfig,
-    IntraConfig,
-    VaeConfig,
-)
 
-MINIATURE = BaseConfig(
-    IntraConfig(8, 32, (32, 32, 32), 8, 64, (32, 32), 8, (4,) * 7, 32, 32),
-    InterConfig(32, 8, 4, 32, 32),
-    GeneratorConfig(32, (32, 32, 32, 32), 32, 8, 4, 2, 1.0),
-    VaeConfig((32, 32, 32, 32), 4),
-)
-POINTS = {"low": ("low", "still-a"), "middle": ("middle", "still-a"), "high": ("high", "still-b")}
 VAE = "SD_ckpts/stable-diffusion-2-1/vae/diffusion_pytorch_model.safetensors"
 
 
-def archive_of(kind, point):
-    inter, intra = POINTS[point]
+@pytest.fixture(scope="module")
+def tensors(miniature):
+    return layout(miniature.config)
+
+
+@pytest.fixture
+def imported(base_folder):
+    return ModelFolder.open(base_folder)
+
+
+def path_of(kind, point):
+    """Of the miniature's archives."""
     return {
-        "intra": f"I_ckpts/{intra}/model_1.safetensors",
-        "generator": f"P_ckpts/{inter}/model.safetensors",
-        "inter": f"P_ckpts/{inter}/model_1.safetensors",
-        "vae": VAE,
+        "intra": f"I_ckpts/{'still-b' if point == 'high' else 'still-a'}/model_1.safetensors",
+        "generator": f"P_ckpts/{point}/model.safetensors",
+        "inter": f"P_ckpts/{point}/model_1.safetensors",
     }[kind]
-
-
-@pytest.fixture(scope="module")
-def miniature(tmp_path_factory):
-    """A release of three points that share their base U-Net and, two of them, their I codec."""
-    folder = tmp_path_factory.mktemp("release")
-    generator = torch.Generator().manual_seed(7)
-
-    def draw(tensor):
-        """Small enough that what grows from block to block stays a number."""
-        noise = torch.randn(tensor.shape, generator=generator)
-        if len(tensor.shape) > 1:
-            return noise * 0.5 * torch.Size(tensor.shape[1:]).numel() ** -0.5
-        return 0.1 * noise + ("norm" in tensor.name and tensor.name.endswith("weight"))
-
-    tensors = layout(MINIATURE)
-    base = {t.name: draw(t) for t in tensors if t.name.startswith("generator.unet.")}
-    archives = {}
-    for point in POINTS:
-        for tensor in tensors:
-            held = archives.setdefault(archive_of(tensor.archive, point), {})
-            if tensor.key not in held:
-                shared = base.get(tensor.name) if ".unet.conv_in" not in tensor.name else None
-                held[tensor.key] = draw(tensor) if shared is None else shared
-    for path, held in archives.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        save_file(held, folder / path)
-    (folder / DESCRIPTION).write_text(json.dumps({"points": POINTS, "alpha": 1.0, "window": 4}))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def imported(miniature, tmp_path_factory):
-    return import_release(miniature, tmp_path_factory.mktemp("models") / "base", dtype="fp16")
 
 
 @pytest.fixture
 def release(miniature, tmp_path):
     """A copy to spoil."""
-    return shutil.copytree(miniature, tmp_path / "release")
+    return shutil.copytree(miniature.folder, tmp_path / "release")
 
 
 def change(path, edit):
@@ -94,7 +49,7 @@ def change(path, edit):
     save_file(tensors, path)
 
 
-def test_what_points_share_is_stored_once(miniature, imported):
+def test_what_points_share_is_stored_once(miniature, tensors, imported):
     assert imported.points == ("low", "middle", "high")
     assert sorted(imported.files.values()) == sorted(
         [("low", "middle", "high"), ("low", "middle"), ("low",), ("middle",), ("high",)]
@@ -103,15 +58,15 @@ def test_what_points_share_is_stored_once(miniature, imported):
     for name in imported.files:
         held = (imported.path / name).read_bytes()
         size += len(held) - 8 - int.from_bytes(held[:8], "little")
-    predicted = published_import.predict_sizes(layout(MINIATURE), POINTS, "fp16")
+    predicted = published_import.predict_sizes(tensors, miniature.points, "fp16")
     assert size == predicted.shared < predicted.unshared
 
 
-def test_every_tensor_is_the_releases(miniature, imported):
-    assert verify_import(miniature, imported.path) == len(layout(MINIATURE)) * len(POINTS)
+def test_every_tensor_is_the_releases(miniature, tensors, imported):
+    assert verify_import(miniature.folder, imported.path) == len(tensors) * len(miniature.points)
     read = imported.reader("middle")
-    release = Release(miniature)
-    for tensor in layout(MINIATURE):
+    release = Release(miniature.folder)
+    for tensor in tensors:
         source = release.read(release.path("middle", tensor), tensor)
         kept = torch.float32 if feeds_entropy(tensor.name) else torch.float16
         assert torch.equal(read(tensor.name), source.to(kept)), tensor.name
@@ -142,11 +97,11 @@ def test_imported_networks_are_complete(imported):
 
 
 def test_the_digest_is_of_sources_and_dtype(miniature, imported, tmp_path):
-    again = import_release(miniature, tmp_path / "again", dtype="fp16")
+    again = import_release(miniature.folder, tmp_path / "again", dtype="fp16")
     assert again.digest == imported.digest
     assert {f.name for f in again.path.iterdir()} == {f.name for f in imported.path.iterdir()}
-    assert import_release(miniature, tmp_path / "other", dtype="bf16").digest != imported.digest
-    some = import_release(miniature, tmp_path / "some", ["high"])
+    assert import_release(miniature.folder, tmp_path / "other", dtype="bf16").digest != imported.digest
+    some = import_release(miniature.folder, tmp_path / "some", ["high"])
     assert some.points == ("high",) and some.digest != imported.digest
 
 
@@ -181,18 +136,18 @@ def test_an_interrupted_import_goes_on(release, tmp_path, monkeypatch):
 
 def test_damage_after_the_import_is_found(release, tmp_path):
     model = import_release(release, tmp_path / "base", ["low"])
-    change(release / archive_of("inter", "low"), lambda t: t["pix_emb.bias"].add_(1))
+    change(release / path_of("inter", "low"), lambda t: t["pix_emb.bias"].add_(1))
     with pytest.raises(ModelError, match=r"inter\.embedding.bias of point low is not the release's"):
         verify_import(release, model.path)
 
 
 def spoil_missing(release):
-    (release / archive_of("inter", "middle")).unlink()
+    (release / path_of("inter", "middle")).unlink()
     return "P_ckpts/middle/model_1.safetensors is missing: fetch it"
 
 
 def spoil_cut(release):
-    path = release / archive_of("generator", "high")
+    path = release / path_of("generator", "high")
     path.write_bytes(path.read_bytes()[:-1000])
     return "model.safetensors is cut or damaged"
 
@@ -203,25 +158,25 @@ def spoil_pointer(release):
 
 
 def spoil_renamed(release):
-    change(release / archive_of("intra", "low"), lambda t: t.update(foo=t.pop("enc.trans_coding.1.q.weight")))
+    change(release / path_of("intra", "low"), lambda t: t.update(foo=t.pop("enc.trans_coding.1.q.weight")))
     return "tensor enc.trans_coding.1.q.weight is missing"
 
 
 def spoil_extra(release):
-    change(release / archive_of("inter", "low"), lambda t: t.update(foo=torch.zeros(1)))
+    change(release / path_of("inter", "low"), lambda t: t.update(foo=torch.zeros(1)))
     return "foo is no tensor of the published system"
 
 
 def spoil_shape(release):
     change(
-        release / archive_of("inter", "low"),
+        release / path_of("inter", "low"),
         lambda t: t.update({"decoder.conv1.0.bias": torch.zeros(31)}),
     )
     return r"tensor decoder.conv1.0.bias is \(31,\), not \(32,\)"
 
 
 def spoil_pair(release):
-    path = release / archive_of("inter", "high")
+    path = release / path_of("inter", "high")
     change(path, lambda t: t.update({"recon_pix.net.2.conv2.weight": torch.zeros(64, 64, 3, 3)}))
     return "do not belong together"
 
@@ -263,24 +218,24 @@ def test_too_little_disk(miniature, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     with pytest.raises(OutputError, match="GB free and the model needs"):
-        import_release(miniature, tmp_path / "base")
+        import_release(miniature.folder, tmp_path / "base")
     assert not list(tmp_path.iterdir())
 
 
 def test_an_existing_folder_unknown_points_and_dtypes_are_refused(miniature, imported, tmp_path):
     with pytest.raises(OutputError, match="exists"):
-        import_release(miniature, imported.path)
+        import_release(miniature.folder, imported.path)
     with pytest.raises(InputError, match=r"no point 0\.3: choose from low, middle, high"):
-        import_release(miniature, tmp_path / "base", ["0.3"])
+        import_release(miniature.folder, tmp_path / "base", ["0.3"])
     with pytest.raises(InputError, match="no dtype int8"):
-        import_release(miniature, tmp_path / "base", dtype="int8")
+        import_release(miniature.folder, tmp_path / "base", dtype="int8")
 
 
 def test_weights_beyond_half_precision_are_named(release, tmp_path):
     change(release / VAE, lambda t: t["quant_conv.bias"].fill_(1e6))
     with pytest.raises(ModelError, match=r"quant_conv\.bias does not fit fp16"):
         import_release(release, tmp_path / "base")
-    assert import_release(release, tmp_path / "wide", dtype="bf16").points == tuple(POINTS)
+    assert import_release(release, tmp_path / "wide", dtype="bf16").points == ("low", "middle", "high")
 
 
 def test_older_names_of_the_autoencoders_attention(release, tmp_path):
@@ -321,79 +276,16 @@ def test_an_index_that_is_none(tmp_path):
         ModelFolder.open(tmp_path)
 
 
-@pytest.fixture(scope="module")
-def film(imported, scene):
-    """(bytes, pictures that the encoder saw) of two points: quality -> both."""
-    model = s2vc.load(str(imported.path), device="cpu")
-    coded = {}
-    for quality in (0, 63):
-        seen, stream = [], io.BytesIO()
-        with s2vc.Encoder(
-            stream,
-            70,
-            50,
-            model=model,
-            quality=quality,
-            keyint=4,
-            reconstruct=lambda frame: seen.append(frame.rgb),  # noqa: B023 (called before the next turn)
-        ) as encoder:
-            for picture in scene(6, 70, 50):
-                encoder.write(picture)
-        coded[quality] = stream.getvalue(), np.stack(seen)
-    return coded
-
-
-def test_a_film_decodes_to_what_the_encoder_saw_in_a_process_of_its_own(
-    film, imported, tmp_path, s2vc_command
-):
-    content, seen = film[63]
-    (tmp_path / "film.s2vc").write_bytes(content)
-    ran = s2vc_command("decode", tmp_path / "film.s2vc", tmp_path / "shown", "--model", imported.path)
-    assert ran.code == 0, ran.err
-    shown = [np.asarray(Image.open(path)) for path in sorted((tmp_path / "shown").iterdir())]
-    assert np.array_equal(np.stack(shown), seen)
-
-
-def test_quality_chooses_the_point(film, imported):
-    assert len({content for content, _ in film.values()}) == len(film)
-    model = s2vc.load(str(imported.path), device="cpu")
-    for content, seen in film.values():
-        shown = [frame.picture for frame in s2vc.Decoder(io.BytesIO(content), model=model)]
-        assert np.array_equal(np.stack(shown), seen)
-
-
-def test_info_names_the_model(film, imported, tmp_path):
-    (tmp_path / "film.s2vc").write_bytes(film[0][0])
-    facts = s2vc.info(tmp_path / "film.s2vc")
-    assert (facts.model, facts.model_digest) == ("base-fp16", imported.digest[:8])
-    profile = StreamReader(io.BytesIO(film[0][0])).header.profile
-    assert profile.startswith("cpu, float32, torch ") and ", diffusers " in profile
-
-
-def test_verify_reads_the_containers_sums_without_the_model(film, tmp_path):
-    content = bytearray(film[0][0])
-    (tmp_path / "film.s2vc").write_bytes(content)
-    assert s2vc.verify(tmp_path / "film.s2vc") == s2vc.VerifyResult(6, None)
-    content[-40] ^= 1
-    (tmp_path / "film.s2vc").write_bytes(content)
-    found = s2vc.verify(tmp_path / "film.s2vc")
-    assert found.frames < 6 and found.damaged
-
-
-def test_other_weights_are_refused(film, miniature, tmp_path):
-    other = import_release(miniature, tmp_path / "other", ["low"])
-    with pytest.raises(ModelError, match="the file needs model base-fp16"):
-        list(s2vc.Decoder(io.BytesIO(film[0][0]), model=str(other.path)))
-
-
 @pytest.mark.slow
 def test_the_command_imports_and_says_what_it_does(miniature, tmp_path, s2vc_command):
-    ran = s2vc_command("import-published", miniature, tmp_path / "base", "--dry-run", "--points", "low,high")
+    ran = s2vc_command(
+        "import-published", miniature.folder, tmp_path / "base", "--dry-run", "--points", "low,high"
+    )
     assert ran.code == 0, ran.err
     assert b"2 points (low, high), size on disk:" in ran.out and "licences" in ran.err
     assert not list(tmp_path.iterdir())
-    ran = s2vc_command("import-published", miniature, tmp_path / "base", "--points", "low", "--verify")
+    ran = s2vc_command("import-published", miniature.folder, tmp_path / "base", "--points", "low", "--verify")
     assert ran.code == 0, ran.err
     assert "all equal" in ran.err and "points low" in ran.err
-    ran = s2vc_command("import-published", miniature, tmp_path / "base")
+    ran = s2vc_command("import-published", miniature.folder, tmp_path / "base")
     assert ran.code == 1 and "exists: choose another folder" in ran.err

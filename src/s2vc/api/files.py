@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
 from s2vc.bitstream import Header, TrackPacket
-from s2vc.errors import DamagedError, InputError, OutputError
+from s2vc.errors import DamagedError, InputError, OutputError, SymbolMismatchError
 from s2vc.models.files import DEFAULT
 from s2vc.video import (
     Extras,
@@ -61,6 +61,8 @@ class DecodeResult:
     """What was decoded. ``damaged``: what was wrong with the input behind the frames that were written.
 
     ``concealed``: (first, last) numbers in the source of frames that show an earlier picture than theirs.
+    ``differs``: the input is sound, but the symbols of the frame behind those written read differently here
+    than where they were encoded (only of ``base``).
     """
 
     frames: int
@@ -68,6 +70,7 @@ class DecodeResult:
     warnings: tuple[str, ...] = ()
     damaged: str | None = None
     concealed: tuple[tuple[int, int], ...] = ()
+    differs: str | None = None
 
 
 @contextlib.contextmanager
@@ -334,16 +337,18 @@ def decode(
 
     >>> import s2vc
     >>> s2vc.decode("holiday.s2vc", "pictures/", frames=3)
-    DecodeResult(frames=3, seconds=..., warnings=(), damaged=None, concealed=())
+    DecodeResult(frames=3, seconds=..., warnings=(), damaged=None, concealed=(), differs=None)
 
     model: where the file's model is, if not in the package. start, duration, frames: what part of it; the
     first frame of a part gets time 0. Raises InputError, FormatError, ModelError, OutputError. Damage behind
-    the header is no error: ``damaged`` says what is wrong, and the frames before it are written. conceal:
-    those behind it too; each lost frame shows the last good picture, up to the next I-frame.
+    the header is no error: ``damaged`` says what is wrong, and the frames before it are written; nor is what
+    reads differently here: ``differs``. Where no frame comes before, DamagedError or SymbolMismatchError is
+    raised and nothing is written. conceal: write the frames behind damage, too; each lost frame shows the
+    last good picture, up to the next I-frame.
     """
     began = time.monotonic()
     set_threads(threads)
-    count, damaged = 0, None
+    count, damaged, differs = 0, None, None
     arrived: list[TrackPacket] = []
     with binary_input(source) as stream:
         decoder = Decoder(stream, model=model, device=device, packets=arrived.append, conceal=conceal)
@@ -378,16 +383,22 @@ def decode(
                     for packet in queue.pop(None):
                         writer.write_packet(packet)
                 damaged = decoder.damage_of_tracks(source) or _concealed(decoder, source)
-            except DamagedError as error:
+                differs = decoder.differs and f"{name(source)}: {decoder.differs}"
+            except (DamagedError, SymbolMismatchError) as error:
                 if not count:
                     raise
-                damaged = f"{name(source)}: {error}"
+                said = f"{name(source)}: {error}"
+                if isinstance(error, DamagedError):
+                    damaged = said
+                else:
+                    differs = said
             if not count:
                 raise InputError(
                     f"{name(source)}: no frame lies in the part asked for: choose an earlier start"
                 )
         warnings = tuple(writer.warnings)
-    return DecodeResult(count, time.monotonic() - began, warnings, damaged, tuple(decoder.concealed))
+    seconds = time.monotonic() - began
+    return DecodeResult(count, seconds, warnings, damaged, tuple(decoder.concealed), differs)
 
 
 def _concealed(decoder: Decoder, source: PathLike) -> str | None:

@@ -17,6 +17,7 @@ from s2vc.codec.conceal import ConcealingDecoder
 from s2vc.codec.decoder import DecodedFrame, VideoDecoder, chunks_of_part
 from s2vc.codec.encoder import CodedChunk, VideoEncoder
 from s2vc.codec.known import KnownPackets
+from s2vc.codec.packets import checksum_bytes
 from s2vc.codec.rate_control import QualityControl
 from s2vc.errors import InputError
 from s2vc.models.files import DEFAULT, find_model_of
@@ -62,6 +63,7 @@ def _header(model: Model, info: VideoInfo, extras: Extras) -> Header:
         ),
         rotation=info.rotation,
         reset_period=model.networks.reset_period,
+        checksum_bytes=checksum_bytes(model.networks.symbols.exact),
         profile=model.networks.profile,
         tracks=extras.tracks,
         metadata=extras.metadata,
@@ -252,7 +254,8 @@ class Decoder:
     ``model``: a loaded Model or a name or path, where the file's own model is not in the package.
     ``packets``: called with each packet of the other tracks, before the frames that are due with it.
     ``conceal``: go on behind damage: in place of each lost frame comes the last good picture, marked
-    ``concealed``, until the next I-frame; ``concealed`` lists them, as (first, last) frame numbers.
+    ``concealed``, until the next I-frame; ``concealed`` lists them, as (first, last) frame numbers, and
+    ``differs`` says which frame was the first to read differently here than where it was encoded.
 
     >>> import s2vc
     >>> with open("holiday.s2vc", "rb") as stream:
@@ -263,7 +266,8 @@ class Decoder:
     >>> (picture.shape, float(seconds))
     ((48, 64, 3), 0.44)
 
-    Raises FormatError or ModelError at once, DamagedError after the last sound frame (not with ``conceal``).
+    Raises FormatError or ModelError at once. After the last sound frame it raises DamagedError or
+    SymbolMismatchError; with ``conceal`` it does not.
     """
 
     def __init__(
@@ -289,6 +293,7 @@ class Decoder:
         self._end_frame: int | None = None
         self._part: tuple[int, int | None] | None = None
         self.concealed: list[tuple[int, int]] = []
+        self._concealing: ConcealingDecoder | None = None
         self._frames = self._decode()
 
     @cached_property
@@ -315,6 +320,11 @@ class Decoder:
     def damages(self) -> list[Damage]:
         """What was wrong on the way, with ``conceal``."""
         return self._reader.damages
+
+    @property
+    def differs(self) -> str | None:
+        """With ``conceal``: one line on the first frame whose symbols read differently here, if one does."""
+        return None if self._concealing is None else self._concealing.differs
 
     def seek(self, start: int, until: int | None = None) -> None:
         """Give the frames from a time on, and none from ``until`` on; ticks, ``until`` None: to the end.
@@ -352,7 +362,7 @@ class Decoder:
                 resync=self._reader.resync,
                 frames_in_all=lambda: self._reader.frames if self._end_frame is None else self._end_frame,
             )
-            self.concealed = concealing.concealed
+            self.concealed, self._concealing = concealing.concealed, concealing
             frames = concealing.decode(chunks)
         else:
             decoder = VideoDecoder(self.model.networks, self.header, start=start)

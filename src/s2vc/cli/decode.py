@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from . import options, output
-from .guard import end_damaged, guarded, warn
+from .guard import end_damaged, end_differing, guarded, warn
 
 
 @guarded
@@ -67,5 +67,9 @@ def decode(
         output.say(f"{target}: {result.frames} frames, {speed:.1f} frames/s")
     if verbose:
         output.say(f"device {device}, {result.seconds:.1f} s")
+    if result.differs:
+        if result.damaged:
+            warn(result.damaged)
+        end_differing(result.differs)
     if result.damaged:
         end_damaged(result.damaged)

@@ -14,12 +14,11 @@ from typing import Any, NoReturn, TypeVar
 
 import typer
 
-from ..errors import S2vcError
+from ..errors import DamagedError, S2vcError, SymbolMismatchError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 INTERRUPTED = 130
-DAMAGED = 3
 _AGAIN = 0.25  # seconds after an interrupt, to see whether it is heeded
 
 # Which extra brings a package that a command may find missing.
@@ -84,7 +83,13 @@ def warn(message: str) -> None:
 def end_damaged(message: str) -> NoReturn:
     """Say what was damaged and end with exit 3: what could be read was written."""
     warn(message)
-    raise typer.Exit(DAMAGED)
+    raise typer.Exit(DamagedError.exit_code)
+
+
+def end_differing(message: str) -> NoReturn:
+    """Say which frame reads differently here and end with exit 4: what came before it was written."""
+    warn(message)
+    raise typer.Exit(SymbolMismatchError.exit_code)
 
 
 def _fail(message: str, code: int, debug: bool) -> NoReturn:

@@ -15,8 +15,9 @@ from s2vc.codec.protocol import FrameModel, Picture
 class ConcealingDecoder:
     """Every frame of a file of which some are lost; what is lost before the first good picture is black.
 
-    A frame is lost if its packet is missing or damaged, and so is each P-frame between it and the next
-    I-frame, for it builds on what is lost. ``concealed`` lists them as (first, last) frame numbers.
+    A frame is lost if its packet is missing or damaged or reads differently here, and so is each P-frame
+    between it and the next I-frame, for it builds on what is lost. ``concealed`` lists them as (first, last)
+    frame numbers.
 
     first_frame: number of the first frame wanted. start: frames before this time, in ticks, are not given.
     resync: called behind a packet that proved damaged, before the next chunk is asked for. frames_in_all:
@@ -44,6 +45,11 @@ class ConcealingDecoder:
         self._step = max(1, header.regular_time(1) - header.regular_time(0))
         self._picture: Picture = np.zeros((header.height, header.width, 3), np.uint8)
         self._lost = True  # what a P-frame would build on
+
+    @property
+    def differs(self) -> str | None:
+        """One line on the first frame that reads differently here than where it was encoded, if one does."""
+        return self._decoder.differs
 
     def decode(self, chunks: Iterable[Chunk]) -> Iterator[DecodedFrame]:
         """All frames from ``first_frame`` on, in order, none left out."""

@@ -119,6 +119,7 @@ class VideoDecoder:
         self._buffer = model.new_buffer(*size)
         self._render_state = model.new_render_state(*size)
         self._unpainted: deque[_Window] = deque()  # before ``start``
+        self.differs: str | None = None  # what ``decode_chunk`` met first of what reads differently here
 
     def decode(self, chunks: Iterable[Chunk], *, live: bool = False) -> Iterator[DecodedFrame]:
         """All frames of the chunks. Raises DamagedError after the last sound frame before damage,
@@ -156,16 +157,21 @@ class VideoDecoder:
     def decode_chunk(self, chunk: Chunk) -> tuple[int, list[DecodedFrame]]:
         """(packets before the first damaged one, their frames) of a chunk that the one before led up to."""
         read = self._symbols.read(chunk)
+        if read.differs and self.differs is None:
+            self.differs = self._difference(read)
         return len(read.symbols), list(self._pictures(read))
+
+    def _difference(self, read: ChunkSymbols) -> str:
+        frame = read.chunk.first_frame + len(read.symbols)
+        return (
+            f"frame {frame} reads differently here than where it was encoded: decode it with "
+            f"{self.header.profile or 'the arithmetic it was made with'}"
+        )
 
     def _sound(self, read: ChunkSymbols) -> Iterator[DecodedFrame]:
         yield from self._pictures(read)
         if read.differs:
-            frame = read.chunk.first_frame + len(read.symbols)
-            raise SymbolMismatchError(
-                f"frame {frame} reads differently here than where it was encoded: decode it with "
-                f"{self.header.profile or 'the arithmetic it was made with'}"
-            )
+            raise SymbolMismatchError(self._difference(read))
         if read.damage is not None:
             raise DamagedError(f"{read.damage}: the frames before it were decoded")
 

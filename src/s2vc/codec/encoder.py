@@ -11,7 +11,7 @@ import numpy as np
 
 from s2vc.bitstream import CHUNK_FRAMES, Chunk, Packet
 from s2vc.codec.known import KnownPackets, another_encoding
-from s2vc.codec.packets import read_packet, write_packet
+from s2vc.codec.packets import checksum_bytes, read_packet, write_packet
 from s2vc.codec.protocol import FrameKind, FrameModel, Picture
 from s2vc.codec.rate_control import QualityControl
 from s2vc.codec.scene_cuts import IntraPlacement
@@ -78,6 +78,7 @@ class VideoEncoder:
         self.quality, self.low_delay, self.reconstruct = quality, low_delay, reconstruct
         self._is_intra = IntraPlacement(keyint, min_keyint, scene_cuts)
         self._known, self._control = known, control
+        self._checksum_bytes = checksum_bytes(model.symbols.exact)
         self.schedule = Schedule(reset_period)
         self._size = padded_size(height, width, model.multiple)
         self._buffer = model.new_buffer(*self._size)
@@ -125,7 +126,8 @@ class VideoEncoder:
         matters = self._known.matters
         packet = self._known.take(kind, anew)
         if matters and anew is None:
-            symbols = read_packet(self.model.symbols.parts(kind, self._memory), packet)
+            parts = self.model.symbols.parts(kind, self._memory)
+            symbols = read_packet(parts, packet, self._checksum_bytes)
             if symbols is None:
                 raise another_encoding(self._known.name)
             coding = self.model.coding(self._buffer, kind)
@@ -157,7 +159,8 @@ class VideoEncoder:
             analysis.take(part.name, symbols)
             return symbols
 
-        packet = write_packet(self.model.symbols.parts(kind, self._memory), source)
+        parts = self.model.symbols.parts(kind, self._memory)
+        packet = write_packet(parts, source, self._checksum_bytes)
         self._buffer, features = analysis.finish()
         if self.reconstruct:
             self._chunk.features.append(features)

@@ -11,6 +11,14 @@ from s2vc.codec.protocol import MOTION, Integers, Part, Parts, PartSource, Symbo
 from s2vc.entropy.coder import SymbolDecoder, SymbolEncoder
 
 
+def checksum_bytes(exact: bool) -> int:
+    """Bytes of a packet's symbol checksum; ``exact``: any machine reads the symbols that were written.
+
+    Where the checksum alone tells that a machine departs, one in 65536 departures may pass, not one in 256.
+    """
+    return 1 if exact else 2
+
+
 class SymbolSum:
     """CRC-32 over symbols as 16-bit little-endian numbers, part by part in coding order."""
 
