@@ -142,7 +142,7 @@ class RateControl:
 
     @property
     def _intra_room(self) -> float:
-        """What an I-frame may take so that the next one fits behind the shortest scene; half the room at least."""
+        """What an I-frame may take: the next one is to fit behind the shortest scene."""
         assert self.bucket is not None
         spare = self.bucket.room - self._reserve + self.bucket.rate * _SHORTEST_SCENE
         return min(self.bucket.room, max(spare, _LEAST_SHARE * self.bucket.room))
