@@ -8,35 +8,48 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
+from diffusers import AutoencoderTiny
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import s2vc
 from s2vc.bitstream import StreamReader
-from s2vc.errors import ModelError
+from s2vc.codec import base_frame
+from s2vc.errors import InputError, ModelError
+from s2vc.models.light import load_light
+from s2vc.nn.base.generator import Generator
+from s2vc.nn.base.vae import Vae
 
-KEYINT, FRAMES = 4, 6
+FRAMES, KEYINT, RESET = 8, 6, 2
+"""I0 P1r P2 P3r P4 P5r I6 P7r: resets behind one frame, behind three and behind more than the look-back."""
+
+
+def encode(model, pictures, quality=63, reconstruct=None):
+    model.networks.reset_period = RESET
+    stream = io.BytesIO()
+    with s2vc.Encoder(
+        stream, 70, 50, model=model, quality=quality, keyint=KEYINT, reconstruct=reconstruct
+    ) as encoder:
+        for picture in pictures:
+            encoder.write(picture)
+    return stream.getvalue()
 
 
 @pytest.fixture(scope="module")
-def film(base_folder, scene):
+def source(scene):
+    return scene(FRAMES, 70, 50)
+
+
+@pytest.fixture(scope="module")
+def film(base_folder, source):
     """(bytes, pictures that the encoder saw) of two points: quality -> both."""
     model = s2vc.load(str(base_folder), device="cpu")
     coded = {}
     for quality in (0, 63):
-        seen, stream = [], io.BytesIO()
-        with s2vc.Encoder(
-            stream,
-            70,
-            50,
-            model=model,
-            quality=quality,
-            keyint=KEYINT,
-            reconstruct=lambda frame: seen.append(frame.rgb),  # noqa: B023 (called before the next turn)
-        ) as encoder:
-            for picture in scene(FRAMES, 70, 50):
-                encoder.write(picture)
-        coded[quality] = stream.getvalue(), np.stack(seen)
+        seen = []
+        content = encode(model, source, quality, lambda frame: seen.append(frame.rgb))  # noqa: B023
+        coded[quality] = content, np.stack(seen)
     return coded
 
 
@@ -113,6 +126,125 @@ def test_where_no_frame_reads_alike_nothing_is_written(path, base_folder, tmp_pa
 
 def test_a_departure_passes_two_bytes_of_checksum(film):
     assert StreamReader(io.BytesIO(film[0][0])).header.checksum_bytes == 2
+
+
+def decode(content, folder, **running):
+    model = s2vc.load(str(folder), device="cpu", **running)
+    return np.stack([frame.picture for frame in s2vc.Decoder(io.BytesIO(content), model=model)])
+
+
+@pytest.mark.parametrize("dtype", ["bf16", pytest.param("fp16", marks=pytest.mark.slow)])
+def test_pictures_in_a_shorter_dtype_and_symbols_as_before(dtype, film, base_folder, psnr):
+    """Every reset reads an x0 that is the encoder's only where it is made in float32."""
+    content, seen = film[63]
+    shown = decode(content, base_folder, dtype=dtype)
+    assert len(shown) == FRAMES and 25 < psnr(shown, seen) < 70
+
+
+def test_offloaded_generators_are_there_one_at_a_time_while_they_run(film, base_folder, monkeypatch):
+    made, init, forward, most = [], Generator.__init__, Generator.forward, []
+
+    def note(self, *arguments, **options):
+        init(self, *arguments, **options)
+        made.append(self)
+
+    def with_weights():
+        return sum(not generator.unet.conv_in.weight.is_meta for generator in made)
+
+    def count(self, *arguments):
+        most.append(with_weights())
+        return forward(self, *arguments)
+
+    monkeypatch.setattr(Generator, "__init__", note)
+    monkeypatch.setattr(Generator, "forward", count)
+    content, seen = film[63]
+    model = s2vc.load(str(base_folder), device="cpu", offload=True)
+    shown = [frame.picture for frame in s2vc.Decoder(io.BytesIO(content), model=model)]
+    assert np.array_equal(np.stack(shown), seen)
+    assert set(most) == {1} and with_weights() == 0
+
+
+def test_an_encoder_writes_the_same_however_it_runs(film, base_folder, source):
+    model = s2vc.load(str(base_folder), device="cpu", dtype="bf16", offload=True)
+    assert encode(model, source) == film[63][0]
+
+
+def test_the_command_line_says_how_a_model_runs(path, film, base_folder, tmp_path, psnr, s2vc_command):
+    AutoencoderTiny(
+        encoder_block_out_channels=(8,) * 4,
+        decoder_block_out_channels=(8,) * 4,
+        num_encoder_blocks=(1,) * 4,
+        num_decoder_blocks=(1,) * 4,
+    ).save_pretrained(tmp_path / "light")
+    how = ("--dtype", "bf16", "--offload", "--vae", tmp_path / "light")
+    ran = s2vc_command("decode", path, tmp_path / "shown", "--model", base_folder, *how)
+    assert ran.code == 0, ran.err
+    shown = pictures(tmp_path / "shown")
+    assert shown.shape == film[63][1].shape and psnr(shown, film[63][1]) < 25
+
+
+def test_a_light_decoder_spares_the_autoencoder(film, base_folder, weights_dir, monkeypatch):
+    monkeypatch.setattr(Vae, "decode", None)
+    light = decode(film[63][0], base_folder, vae=str(weights_dir / "taesd.safetensors"))
+    assert light.shape == film[63][1].shape
+
+
+def test_taesd_draws_what_it_was_given(weights_dir, data_dir, psnr):
+    picture = np.asarray(Image.open(sorted((data_dir / "train/images").glob("*.jpg"))[0]).convert("RGB"))
+    picture = picture[: picture.shape[0] // 8 * 8, : picture.shape[1] // 8 * 8]
+    weights = weights_dir / "taesd.safetensors"
+    encoder = AutoencoderTiny().encoder
+    held = {key[8:]: t for key, t in load_file(weights).items() if key.startswith("encoder.")}
+    encoder.layers.load_state_dict(held)
+    light = load_light(str(weights), torch.device("cpu"), torch.float32)
+    with torch.no_grad():
+        x = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None] / 255 * 2 - 1
+        decoded = light.decode(encoder(x))[0].clamp(-1, 1)
+    assert psnr(((decoded + 1) * 127.5).permute(1, 2, 0).numpy(), picture) > 20
+
+
+def test_what_cannot_run_so_is_named(base_folder, tmp_path, mini):
+    with pytest.raises(ModelError, match="there is no light autoencoder at"):
+        s2vc.load(str(base_folder), device="cpu", vae=str(tmp_path))
+    with pytest.raises(ModelError, match="mini-1 runs in one way only: leave out --dtype"):
+        s2vc.load(str(mini), device="cpu", dtype="bf16")
+    with pytest.raises(InputError, match="no dtype int8: choose from"):
+        s2vc.load(str(base_folder), device="cpu", dtype="int8")
+
+
+def test_an_encoder_runs_what_a_reset_needs_and_writes_as_one_that_runs_everything(
+    film, base_folder, source, monkeypatch
+):
+    """ARCHITECTURE §10.2: one whole run, and fewer levels the further a frame is from the reset."""
+    runs = []
+    forward, buffer = Generator.forward, Generator.buffer
+
+    def whole(self, *arguments):
+        runs.append("whole")
+        return forward(self, *arguments)
+
+    def partly(self, features, tokens, previous, levels):
+        runs.append(levels)
+        return buffer(self, features, tokens, previous, levels)
+
+    monkeypatch.setattr(Generator, "forward", whole)
+    monkeypatch.setattr(Generator, "buffer", partly)
+    monkeypatch.setattr(Vae, "decode", None)
+    assert encode(s2vc.load(str(base_folder), device="cpu"), source) == film[63][0]
+    assert runs == ["whole", 2, 3, "whole", 1, 2, 3, "whole", "whole"]
+
+    def everything(frames):
+        model, x0, levels = frames[0].point.model, None, None
+        for frame in frames:
+            with model.generator(frame.intra, torch.float32) as generator:
+                x0, levels = generator(*frame.inputs(), levels)
+        return x0
+
+    runs.clear()
+    monkeypatch.setattr(base_frame, "LOOK_BACK", 100)
+    monkeypatch.setattr(base_frame, "x0_before_reset", everything)
+    assert encode(s2vc.load(str(base_folder), device="cpu"), source) == film[63][0]
+    assert runs == ["whole"] * (1 + 3 + 5 + 1)
 
 
 def test_verify_reads_the_containers_sums_without_the_model(path):

@@ -14,6 +14,7 @@ from s2vc.models.published import layout
 from s2vc.models.published_import import describe_sizes, feeds_entropy, import_release, verify_import
 from s2vc.models.published_loading import ModelFolder, build
 from s2vc.models.published_release import DESCRIPTION, Release
+from s2vc.nn.base.model import NETWORKS
 
 VAE = "SD_ckpts/stable-diffusion-2-1/vae/diffusion_pytorch_model.safetensors"
 
@@ -92,8 +93,10 @@ def test_what_feeds_the_entropy_coder_keeps_its_precision():
 
 
 def test_imported_networks_are_complete(imported):
-    model = build(imported.config, imported.reader("high"))
-    assert not any(p.is_meta for p in model.parameters()) and not any(b.is_meta for b in model.buffers())
+    for name in NETWORKS:
+        network = build(imported.config, imported.reader("high"), name)
+        held = [*network.parameters(), *network.buffers()]
+        assert held and not any(tensor.is_meta for tensor in held)
 
 
 def test_the_digest_is_of_sources_and_dtype(miniature, imported, tmp_path):

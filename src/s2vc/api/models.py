@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from s2vc.errors import InputError
 from s2vc.models.files import DEFAULT, ModelFile, find_model
-from s2vc.models.loading import load_frame_model
+from s2vc.models.loading import Running, load_frame_model
 
 if TYPE_CHECKING:
     from s2vc.codec.protocol import FrameModel
@@ -26,7 +26,14 @@ class Model:
         return self.file.id
 
 
-def load(name: str = DEFAULT, device: str = "auto") -> Model:
+def load(
+    name: str = DEFAULT,
+    device: str = "auto",
+    *,
+    dtype: str = "fp32",
+    offload: bool = False,
+    vae: str | None = None,
+) -> Model:
     """Load a model by preset, id or path onto a device (auto, cpu, cuda, cuda:N, mps).
 
     What is loaded once can be shared by many calls:
@@ -36,12 +43,16 @@ def load(name: str = DEFAULT, device: str = "auto") -> Model:
     >>> [s2vc.encode("holiday.mp4", f"q{q}.s2vc", model=model, quality=q).frames for q in (10, 50)]
     [12, 12]
 
-    Raises ModelError where there is no such model, InputError where there is no such device.
+    How ``base`` runs, for smaller machines (docs/base.md): dtype, what its pictures are drawn in ("fp32",
+    "fp16", "bf16"; symbols are read in float32 in any case); offload, generators are on the device only while
+    they run; vae, "light" or a place of TAESD, which draws in place of its autoencoder.
+
+    Raises ModelError where there is no such model, InputError where there is no such device or dtype.
     """
-    return load_file(find_model(name), device)
+    return load_file(find_model(name), device, Running(dtype, offload, vae))
 
 
-def load_file(model: ModelFile, device: str) -> Model:
+def load_file(model: ModelFile, device: str, running: Running = Running()) -> Model:  # noqa: B008
     """The model of a file that was found, on a device. Raises ModelError, InputError."""
     import torch
 
@@ -52,7 +63,7 @@ def load_file(model: ModelFile, device: str) -> Model:
         torch.empty(1, device=place)
     except (RuntimeError, AssertionError):
         raise InputError(f"device {device} is not to be had here: use --device cpu") from None
-    return Model(model, load_frame_model(model, place))
+    return Model(model, load_frame_model(model, place, running))
 
 
 def set_threads(threads: int | None) -> None:

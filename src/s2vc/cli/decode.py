@@ -27,6 +27,12 @@ def decode(
     ] = False,
     model: options.ModelPlace = None,
     device: options.Device = "auto",
+    dtype: options.Dtype = None,
+    offload: options.Offload = False,
+    vae: Annotated[
+        str | None,
+        typer.Option(metavar="light|PATH", help="A base model's pictures by a light decoder, TAESD."),
+    ] = None,
     threads: options.Threads = None,
     overwrite: options.Overwrite = False,
     json: options.Json = False,
@@ -41,13 +47,15 @@ def decode(
     begin = options.parse_time(start, "--start")
     length = options.parse_time(duration, "--duration")
 
+    running = options.running(model, dtype, offload, vae)
+
     from .. import api
 
     with output.Progress("decode", quiet=quiet) as progress:
         result = api.decode(
             source,
             target,
-            model=model,
+            model=api.load(model, device, **running) if model and running else model,
             start=begin,
             duration=length,
             frames=frames,

@@ -57,6 +57,8 @@ def encode(
         str, typer.Option(metavar="copy|opus|none", help="Keep the sound as it is, code it anew, or drop it.")
     ] = "copy",
     device: options.Device = "auto",
+    dtype: options.Dtype = None,
+    offload: options.Offload = False,
     threads: options.Threads = None,
     start: options.Start = None,
     duration: options.Duration = None,
@@ -108,11 +110,14 @@ def encode(
         "bpp": options.check_positive(bpp, "--bpp"),
         "quality_target": options.parse_target(quality_target),
     }
+    running = options.running(model, dtype, offload)
     highest = options.parse_bits(max_bitrate, "--max-bitrate")
     buffer = options.parse_bits(bufsize, "--bufsize")
 
     from .. import api
 
+    if running:
+        common["model"] = api.load(model, device, **running)
     if plan or target is None:
         return _say_plan(api.plan(source, **common), json, strict)
     with output.Progress("encode", quiet=quiet) as progress:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,6 +14,13 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stde
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", "-y", help="Replace an existing output.")]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda[:N]|mps", help="Where the networks run.")]
+Dtype = Annotated[
+    str | None,
+    typer.Option("--dtype", metavar="fp32|fp16|bf16", help="What a base model draws pictures in (fp32)."),
+]
+Offload = Annotated[
+    bool, typer.Option("--offload", help="A base model's generator is on the device only while it runs.")
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of the networks (default: all).")]
 ModelPlace = Annotated[
     str | None,
@@ -193,6 +200,17 @@ def check_choice(text: str, choices: tuple[str, ...], option: str) -> str:
     if text not in choices:
         raise _wrong(option, f"{text!r} is not one of {', '.join(choices)}")
     return text
+
+
+def running(model: str | None, dtype: str | None, offload: bool, vae: str | None = None) -> dict[str, Any]:
+    """What of ``--dtype``, ``--offload`` and ``--vae`` was given, for ``api.load``."""
+    said = {"dtype": dtype and check_choice(dtype, ("fp32", "fp16", "bf16"), "--dtype"), "vae": vae}
+    given: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
+    if offload:
+        given["offload"] = True
+    if given and model is None:
+        raise _wrong("--model", "name the model that --dtype, --offload and --vae are for")
+    return given
 
 
 def check_extent(duration: str | None, frames: int | None) -> None:

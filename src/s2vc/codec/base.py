@@ -18,6 +18,7 @@ from s2vc.nn.base.inter import LIMIT
 from s2vc.nn.base.intra import PASSES
 from s2vc.nn.base.model import BaseModel
 from s2vc.nn.base.prior import fold
+from s2vc.nn.base.vae import LightDecoder
 
 INT16 = 32767
 QUALITIES = 64
@@ -69,10 +70,10 @@ def _step(parts: Parts, symbols: Integers | None) -> Part | None:
 
 
 class BaseFrameModel:
-    """Rate points of one model, in float32 on one device; they are loaded when an I frame asks for them.
+    """Rate points of one model on one device; they are loaded when an I frame asks for them.
 
     ``points``: their number; quality 0..63 falls into as many equal bands. ``load``: the networks of a point,
-    0 the one of fewest bits.
+    0 the one of fewest bits. ``light``: draws pictures of latents in the place of the autoencoder's decoder.
     """
 
     multiple = MULTIPLE
@@ -80,8 +81,14 @@ class BaseFrameModel:
     reset_period = 32
     quality_per_frame = False
 
-    def __init__(self, points: int, load: Callable[[int], BaseModel], device: torch.device) -> None:
-        self.points, self.device = points, device
+    def __init__(
+        self,
+        points: int,
+        load: Callable[[int], BaseModel],
+        device: torch.device,
+        light: LightDecoder | None = None,
+    ) -> None:
+        self.points, self.device, self.light = points, device, light
         if device.type == "cuda":
             # Shorter mantissas or another algorithm would read other symbols.
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
@@ -97,7 +104,7 @@ class BaseFrameModel:
         with self._lock:  # symbols are read on a thread of their own
             if self._last is None or self._last[0] != number:
                 self._last = None  # not two points in memory where none before is in use
-                self._last = number, BasePoint(self._load(number).to(self.device, torch.float32))
+                self._last = number, BasePoint(self._load(number))
             return self._last[1]
 
     def new_buffer(self, height: int, width: int) -> BaseState:
@@ -130,14 +137,17 @@ class BaseFrameModel:
                     stop += 1
             first, inputs = features[start], [frame.inputs() for frame in features[start:stop]]
             drawn, tokens = (torch.cat(batch) for batch in zip(*inputs, strict=True))
-            x0, state = first.generator(drawn, tokens, state)
-            pictures += [_show(first.point, latent[None]) for latent in x0]
+            model = first.point.model
+            with model.generator(first.intra, model.dtype) as generator:
+                x0, state = generator(drawn, tokens, state)
+            decoder = model.vae(model.dtype) if self.light is None else self.light
+            pictures += [_picture(decoder.decode(latent[None])) for latent in x0]
             start = stop
         return pictures, state
 
 
-def _show(point: BasePoint, x0: Tensor) -> Picture:
-    picture = (point.model.vae.decode(x0)[0].clamp(-1, 1) + 1) / 2
+def _picture(decoded: Tensor) -> Picture:
+    picture = (decoded[0].clamp(-1, 1) + 1) / 2
     return (picture * 255 + 0.5).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
 
 
@@ -172,7 +182,7 @@ class BaseAnalysis:
         x = torch.from_numpy(np.ascontiguousarray(picture)).to(model.device).permute(2, 0, 1)[None]
         x = x.float() / 255 * 2 - 1
         if kind.intra:
-            self.y, semantic = networks.intra.analysis(x, networks.vae.encode(x))
+            self.y, semantic = networks.intra.analysis(x, networks.vae(torch.float32).encode(x))
             quantiser = networks.intra.quantiser
             codes = quantiser.decode(quantiser.index(networks.intra.hyper_analysis(self.y, semantic)))
             half = torch.tensor([level // 2 for level in quantiser.levels], device=model.device)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Generator as Steps
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -17,7 +18,6 @@ from torch import Tensor
 from s2vc.codec.protocol import FrameKind, Integers, Part
 from s2vc.entropy.tables import TOTAL, Tables, quantise
 from s2vc.errors import DamagedError
-from s2vc.nn.base.generator import Generator
 from s2vc.nn.base.inter import LIMIT
 from s2vc.nn.base.intra import PASSES
 from s2vc.nn.base.model import BaseModel
@@ -73,19 +73,19 @@ class BaseTables:
 
     @classmethod
     def of(cls, model: BaseModel) -> BaseTables:
-        levels = set(model.config.intra.levels)
+        levels = set(model.intra.config.levels)
         assert len(levels) == 1, "one table serves all dimensions of z"
-        prior, channels = model.inter.hyper_prior, model.config.inter.hyper
+        inter = model.inter
         return cls(
             uniform_tables(levels.pop()),
             gaussian_tables(HIGHEST_INTRA),
-            factorised_tables(prior, channels),
+            factorised_tables(inter.hyper_prior, inter.config.hyper),
             gaussian_tables(HIGHEST_INTER),
         )
 
 
 class BasePoint:
-    """One rate point: its networks, for inference in float32 on one device, and its tables."""
+    """One rate point: its networks and its tables."""
 
     def __init__(self, model: BaseModel) -> None:
         self.model, self.tables = model, BaseTables.of(model)
@@ -102,11 +102,6 @@ class BaseFeatures:
     @property
     def intra(self) -> bool:
         return self.tokens is not None
-
-    @property
-    def generator(self) -> Generator:
-        model = self.point.model
-        return model.intra_generator if self.intra else model.inter_generator
 
     def inputs(self) -> tuple[Tensor, Tensor]:
         """The generator's input and its tokens."""
@@ -138,11 +133,15 @@ def x0_before_reset(frames: tuple[BaseFeatures, ...]) -> Tensor:
     levels (ARCHITECTURE §10.2).
     """
     previous: list[Tensor] = []
-    for distance, frame in zip(range(len(frames), 0, -1), frames, strict=True):
-        features, tokens = frame.inputs()
-        if distance == 1:
-            return frame.generator(features, tokens, previous)[0]
-        previous = frame.generator.buffer(features, tokens, previous, LOOK_BACK + 1 - distance)
+    distance = len(frames)
+    for intra, alike in groupby(frames, lambda frame: frame.intra):
+        with frames[0].point.model.generator(intra, torch.float32) as generator:
+            for frame in alike:
+                features, tokens = frame.inputs()
+                if distance == 1:
+                    return generator(features, tokens, previous)[0]
+                previous = generator.buffer(features, tokens, previous, LOOK_BACK + 1 - distance)
+                distance -= 1
     raise AssertionError("a reset follows a frame")
 
 
@@ -158,7 +157,7 @@ class BaseFrame:
             raise DamagedError("the frame needs one before it that is lost")
         self.point = choose(kind.quality) if kind.intra else state.frames[-1].point
         self.before, self.kind, self.state = state, kind, state
-        self.device = next(self.point.model.parameters()).device
+        self.device = next(self.point.model.inter.parameters()).device
         self.mean = self.mask = torch.empty(0)
         self.steps: Tensor | float = 1.0
         if not kind.intra:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from s2vc.codec.protocol import FrameModel, SymbolModel
@@ -13,8 +14,6 @@ from s2vc.models.files import ModelFile
 
 if TYPE_CHECKING:
     import torch
-
-    from s2vc.nn.base.model import BaseModel
 
 
 def _check_preset(model: ModelFile) -> None:
@@ -35,11 +34,33 @@ def load_symbol_model(model: ModelFile) -> tuple[SymbolModel, int]:
         raise ModelError(f"{model.path} lacks parts of its entropy model ({error}): fetch it again") from None
 
 
-def load_frame_model(model: ModelFile, device: torch.device) -> FrameModel:
+@dataclass(frozen=True)
+class Running:
+    """How ``base`` runs (docs/base.md). ``tiny`` runs as it is.
+
+    ``dtype``: "fp32", "fp16" or "bf16", what pictures are drawn in; what symbols depend on is float32 in any
+    case. ``offload``: generators are on the device only while they run. ``vae``: another decoder of latents
+    into pictures, see ``load_light``.
+    """
+
+    dtype: str = "fp32"
+    offload: bool = False
+    vae: str | None = None
+
+
+def load_frame_model(
+    model: ModelFile,
+    device: torch.device,
+    running: Running = Running(),
+) -> FrameModel:
     """A model's networks on a device."""
     if model.preset == "base":
-        return _load_base(model, device)
+        return _load_base(model, device, running)
     _check_preset(model)
+    if running != Running():
+        raise ModelError(
+            f"{model.id} runs in one way only: leave out --dtype, --offload and --vae, which are for base"
+        )
     import torch
 
     from s2vc.codec.tiny import TinyFrameModel
@@ -69,14 +90,28 @@ def load_frame_model(model: ModelFile, device: torch.device) -> FrameModel:
     return TinyFrameModel(codec, generator, symbols, device)
 
 
-def _load_base(model: ModelFile, device: torch.device) -> FrameModel:
+def _load_base(model: ModelFile, device: torch.device, running: Running) -> FrameModel:
     """The published system: each point when it is first asked for."""
     from s2vc.codec.base import BaseFrameModel
+    from s2vc.models.published_import import DTYPES, check_dtype
     from s2vc.models.published_loading import ModelFolder, build
+    from s2vc.nn.base.model import BaseModel
 
+    check_dtype(running.dtype)
+    drawn = DTYPES[running.dtype]
     folder = ModelFolder.open(model.path)
 
     def load(number: int) -> BaseModel:
-        return build(folder.config, folder.reader(folder.points[number]))
+        read = folder.reader(folder.points[number])
 
-    return BaseFrameModel(len(folder.points), load, device)
+        def network(name: str, dtype: torch.dtype) -> torch.nn.Module:
+            return build(folder.config, read, name, device=device, dtype=dtype)
+
+        return BaseModel(network, drawn, running.offload)
+
+    light = None
+    if running.vae is not None:
+        from s2vc.models.light import load_light
+
+        light = load_light(running.vae, device, drawn)
+    return BaseFrameModel(len(folder.points), load, device, light)

@@ -1,4 +1,4 @@
-"""Model folders, and one rate point's networks from its tensors, adapters merged."""
+"""Model folders, and a rate point's networks from its tensors, adapters merged."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from s2vc.errors import ModelError
 from s2vc.models.files import INDEX
-from s2vc.models.published import ADAPTERS, adapted_layers
+from s2vc.models.published import adapted_layers
 from s2vc.nn.base.adapters import merge
 from s2vc.nn.base.config import BaseConfig, GeneratorConfig, InterConfig, IntraConfig, VaeConfig
 from s2vc.nn.base.generator import Generator
-from s2vc.nn.base.model import BaseModel
+from s2vc.nn.base.model import NETWORKS
 
 
 @dataclass(frozen=True)
@@ -89,25 +89,33 @@ class ModelFolder:
         return read
 
 
-def build(config: BaseConfig, read: Callable[[str], Tensor]) -> BaseModel:
-    """The networks of a rate point, for inference, on the CPU.
+def build(
+    config: BaseConfig,
+    read: Callable[[str], Tensor],
+    name: str,
+    *,
+    device: torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> nn.Module:
+    """A network of ``NETWORKS`` by name, for inference. One tensor at a time goes to the device (CPU: None).
 
-    ``read``: gives a tensor by its name in :func:`s2vc.models.published.layout`, of any float dtype; the
-    networks keep what it gives. Raises RuntimeError where a tensor is of another shape.
+    ``read``: gives a tensor by its name in :func:`s2vc.models.published.layout`, of any float dtype. Adapters
+    are merged in float32. Raises RuntimeError where a tensor is of another shape.
     """
     with torch.device("meta"):
-        model = BaseModel(config)
-    for name in ("intra", "inter", "vae"):
-        network = getattr(model, name)
-        network.load_state_dict({key: read(f"{name}.{key}") for key in network.state_dict()}, assign=True)
-    for frames in ADAPTERS:
-        generator: Generator = getattr(model, f"{frames}_generator")
-        adapted = {f"{layer}.weight": f"adapters.{frames}.{layer}" for layer in adapted_layers(generator)}
-        state = {}
-        for key in generator.state_dict():
-            state[key] = weight = read(f"generator.{key}")
-            if key in adapted:
-                down, up = read(f"{adapted[key]}.down"), read(f"{adapted[key]}.up")
-                state[key] = merge(weight, down, up, config.generator.alpha / config.generator.rank)
-        generator.load_state_dict(state, assign=True)
-    return model.eval().requires_grad_(False)
+        network = NETWORKS[name](config)
+    frames, generates, _ = name.partition("_generator")
+    folder = "generator" if generates else name
+    adapted = set(adapted_layers(network)) if isinstance(network, Generator) else set()
+    scale = config.generator.alpha / config.generator.rank
+    state = {}
+    for key in network.state_dict():
+        tensor = read(f"{folder}.{key}").to(device)
+        layer, _, kind = key.rpartition(".")
+        if layer in adapted and kind == "weight":
+            down, up = (read(f"adapters.{frames}.{layer}.{part}").to(device) for part in ("down", "up"))
+            tensor = merge(tensor.float(), down, up, scale)
+        exact = generates and key.startswith("reduction.")
+        state[key] = tensor.to(torch.float32 if exact else dtype)
+    network.load_state_dict(state, assign=True)
+    return network.eval().requires_grad_(False)

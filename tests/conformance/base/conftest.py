@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -123,5 +124,6 @@ def release(reference, tmp_path_factory):
 @pytest.fixture(scope="session")
 def model(release):
     from s2vc.models.published_loading import build
+    from s2vc.nn.base.model import NETWORKS
 
-    return build(*release)
+    return SimpleNamespace(**{name: build(*release, name) for name in NETWORKS})

@@ -17,13 +17,20 @@ from s2vc.codec.encoder import VideoEncoder
 from s2vc.codec.packets import checksum_bytes, read_packet
 from s2vc.codec.schedule import Schedule, padded_size
 from s2vc.errors import SymbolMismatchError
+from s2vc.nn.base.model import BaseModel
 
 pytestmark = pytest.mark.conformance
 
 
+def frame_model(networks):
+    """A codec of one point."""
+    model = BaseModel(lambda name, dtype: getattr(networks, name))
+    return BaseFrameModel(1, lambda point: model, torch.device("cpu"))
+
+
 @pytest.fixture(scope="module")
 def codec(model):
-    return BaseFrameModel(1, lambda point: model, torch.device("cpu"))
+    return frame_model(model)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +111,7 @@ def test_another_arithmetic_is_named_by_frame(codec, model, pictures):
     chunks, seen = encode(codec, pictures[:4], 2, keyint=2)
     other = deepcopy(model)
     other.inter.prior[0][0].pointwise_in.weight[:2] += 0.5
-    decoder = VideoDecoder(BaseFrameModel(1, lambda point: other, torch.device("cpu")), header(pictures, 2))
+    decoder = VideoDecoder(frame_model(other), header(pictures, 2))
     shown = []
     with pytest.raises(SymbolMismatchError, match="frame 1 reads differently here"):
         for frame in decoder.decode(chunks):
@@ -117,7 +124,7 @@ def test_x0_before_a_reset_is_the_whole_generators(count, model, reference):
     """By a few blocks of the last frames, bit for bit what running everything gives."""
     clip = list(reference.config["clips"])[-1]
     vectors = [reference.vectors(case) for case in reference.cases if case.clip == clip][:count]
-    point = BasePoint(model)
+    point = BasePoint(BaseModel(lambda name, dtype: getattr(model, name)))
     frames = [BaseFeatures(point, vectors[0]["unet.x_T.in"], vectors[0]["i.y_semantic"])]
     frames += [BaseFeatures(point, held["p.feature"]) for held in vectors[1:]]
 

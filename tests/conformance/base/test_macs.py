@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,10 +15,12 @@ pytestmark = [pytest.mark.conformance, pytest.mark.slow]
 @pytest.fixture(scope="module")
 def full(reference):
     from s2vc.nn.base.config import BaseConfig
-    from s2vc.nn.base.model import BaseModel
+    from s2vc.nn.base.model import NETWORKS
 
+    config = BaseConfig()
     with torch.device("meta"):
-        return BaseModel(BaseConfig()).eval()
+        networks = {name: make(config).eval() for name, make in NETWORKS.items()}
+    return SimpleNamespace(config=config, **networks)
 
 
 def count(run):

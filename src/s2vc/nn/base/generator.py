@@ -58,7 +58,8 @@ class TemporalFusion(nn.Module):
 class Generator(nn.Module):
     """Decoded features and CSG tokens -> x0. Adapters are merged into the weights (``adapters.merge``).
 
-    ``temporal``: with TCG, as P frames have it; I frames go without.
+    ``temporal``: with TCG, as P frames have it; I frames go without. U-Net and TCG may be of a shorter dtype
+    than float32; ``reduction`` may not, for x0 has its errors 14.6 times over.
     """
 
     def __init__(self, config: GeneratorConfig, temporal: bool) -> None:
@@ -83,7 +84,7 @@ class Generator(nn.Module):
     ) -> tuple[Tensor, list[Tensor]]:
         """x0 of T consecutive frames in one batch.
 
-        ``features``: (T, input, h, w), h and w multiples of 8. ``tokens``: (T, token, h/8, w/8).
+        ``features``: float32 (T, input, h, w), h and w multiples of 8. ``tokens``: (T, token, h/8, w/8).
         ``previous``: what the call for the frames before returned, each (1, width, …). Without it the
         first three frames are not what they would be; frames after them are.
         Returns x0, float32 (T, 4, h, w), and the last frame's features for the next call.
@@ -101,15 +102,15 @@ class Generator(nn.Module):
     def buffer(
         self, features: Tensor, tokens: Tensor, previous: Sequence[Tensor], levels: int
     ) -> list[Tensor]:
-        """The features of the first ``levels`` levels only: all that an encoder needs two to four frames
+        """Features of the first ``levels`` levels only: all that an encoder needs two to four frames
         before a reset (ARCHITECTURE §10.2). ``previous`` needs one level less."""
         time, context = self._conditions(tokens)
         return self._down(features, time, context, previous, levels)[2]
 
     def _conditions(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         steps = torch.full((tokens.shape[0],), TIMESTEP, device=tokens.device)
-        time = self.unet.time_embedding(self.unet.time_proj(steps).to(tokens.dtype))
-        return time, tokens.flatten(2).transpose(1, 2)
+        time = self.unet.time_embedding(self.unet.time_proj(steps).to(self.unet.dtype))
+        return time, tokens.to(self.unet.dtype).flatten(2).transpose(1, 2)
 
     def _down(
         self,
@@ -120,7 +121,7 @@ class Generator(nn.Module):
         levels: int,
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """The first ``levels`` down blocks: (main path, skips, last frame's features before fusion)."""
-        x = self.unet.conv_in(features)
+        x = self.unet.conv_in(features.to(self.unet.dtype))
         skips, buffered = [x], []
         for level, block in enumerate(self.unet.down_blocks[:levels]):
             x, states = block(x, temb=time, **_guidance(block, context))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.vae import DecoderTiny
 from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2D
 from torch import Tensor, nn
 
@@ -81,10 +82,24 @@ class Vae(nn.Module):
         return mean * self.config.scale
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Pictures, not clamped, of scaled latents."""
+        """Pictures, float32 and not clamped, of scaled latents."""
         decoder = self.autoencoder.decoder
-        x = decoder.conv_in(self.autoencoder.post_quant_conv(latent / self.config.scale))
+        latent = (latent / self.config.scale).to(self.autoencoder.dtype)
+        x = decoder.conv_in(self.autoencoder.post_quant_conv(latent))
         x = self._middle(decoder.mid_block, x)
         for block in decoder.up_blocks:
             x = block(x)
-        return decoder.conv_out(decoder.conv_act(decoder.conv_norm_out(x)))
+        return decoder.conv_out(decoder.conv_act(decoder.conv_norm_out(x))).float()
+
+
+class LightDecoder(nn.Module):
+    """In the place of ``Vae.decode``: the decoder of a tiny autoencoder for the same latents (TAESD)."""
+
+    def __init__(self, decoder: DecoderTiny) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Pictures, float32 and not clamped, of scaled latents."""
+        dtype = next(self.decoder.parameters()).dtype
+        return self.decoder(latent.to(dtype)).float()
