@@ -84,6 +84,20 @@ def test_means_over_clips(folder: Path) -> None:
         summarise(folder / "none")
 
 
+def test_the_rate_that_authors_report_stands_beside_the_true_one(folder: Path) -> None:
+    for number, clip in enumerate(("one", "two")):
+        content = {**result("base", "", clip, "q00", 0.02, 0.2), "reported_bpp": 0.017 + 0.001 * number}
+        write_json(folder / "base" / clip / "q00.json", content)
+    summary = summarise(folder)
+    (base,) = [row for row in summary["points"] if row["codec"] == "base"]
+    assert (base["bpp"], base["reported_bpp"]) == pytest.approx((0.02, 0.0175))
+    head, *lines = table(summary).splitlines()
+    assert head.split() == ["codec", "point", "clips", "bytes", "bpp", "reported", "dists"]
+    (line,) = [line for line in lines if line.startswith("base")]
+    assert line.split()[4:6] == ["0.02000", "0.01750"]
+    assert all(len(other) == len(line) for other in lines if not other.startswith("failed"))
+
+
 def test_little_overlap_counts_as_nothing_and_is_said(folder: Path) -> None:
     for path in (folder / "ours" / "one").glob("[012].json"):
         path.unlink()

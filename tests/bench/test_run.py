@@ -125,6 +125,22 @@ def test_only_the_codecs_asked_for(clips: Path, tmp_path: Path) -> None:
         run(both, tmp_path, only=["vvenc"])
 
 
+@pytest.mark.slow
+def test_a_base_model_is_charged_its_bytes_and_says_what_its_authors_would_report(
+    clips: Path, base_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours = Ours(kind="s2vc", name="base", model=str(base_folder), quality=(0, 63))
+    outcome = run(spec(clips).model_copy(update={"codecs": (ours,)}), tmp_path, keep_files=True)
+    assert (outcome.done, outcome.failed) == (2, [])
+    said = capsys.readouterr().err
+    for path in (tmp_path / "base").rglob("*.json"):
+        result = json.loads(path.read_text())
+        coded = tmp_path / ".files" / "base" / "odd" / f"{path.stem}.s2vc"
+        assert result["bytes"] == coded.stat().st_size
+        assert 0 < result["reported_bpp"] < result["bpp"]
+        assert f"{result['bpp']:.5f} bpp (as its authors report: {result['reported_bpp']:.5f})" in said
+
+
 def test_jobs_of_a_clip_stand_together(tmp_path: Path) -> None:
     found = jobs([Path("a.mkv"), Path("b.mkv")], spec(tmp_path).codecs, 3, tmp_path)
     assert [job.clip.stem for job in found] == ["a", "a", "b", "b"]

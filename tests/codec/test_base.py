@@ -268,5 +268,6 @@ def test_info_names_the_model(path, base_folder):
     facts = s2vc.info(path)
     digest = json.loads((base_folder / "model.json").read_text())["digest"]
     assert (facts.model, facts.model_digest.hex()) == ("base-fp16", digest[:16])
+    assert facts.points is None and s2vc.info(path, model=str(base_folder)).points == ["high"]
     profile = StreamReader(io.BytesIO(path.read_bytes())).header.profile
     assert profile.startswith("cpu, float32, torch ") and ", diffusers " in profile

@@ -31,6 +31,7 @@ class FileInfo:
     """What an .s2vc file says of itself. Times in seconds, sizes in bytes.
 
     ``bytes``, ``kbps``, ``bpp`` (bits a pixel) are of the whole file, ``video_…`` of it without other tracks.
+    ``points``: names of the rate points that coded it, of a model that has some and is at hand.
     """
 
     format_version: int
@@ -60,6 +61,7 @@ class FileInfo:
     metadata: dict[str, str]
     damaged: str | None = None
     frame_list: list[FrameInfo] | None = None
+    points: list[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -162,10 +164,22 @@ class _Frames:
             )
 
 
-def info(source: PathLike, *, frame_list: bool = False) -> FileInfo:
+def _points(header: Header, qualities: set[int], model: str) -> list[str] | None:
+    """Names of the rate points that a model's qualities choose; None where it has none."""
+    from s2vc.codec.schedule import rate_point
+    from s2vc.models.files import find_model_of
+
+    names = find_model_of(header.model_id, header.model_digest, model).config.get("points")
+    if names is None:
+        return None
+    return [names[number] for number in sorted({rate_point(q, len(names)) for q in qualities})]
+
+
+def info(source: PathLike, *, frame_list: bool = False, model: str | None = None) -> FileInfo:
     """What an .s2vc file says of itself; needs no model and no torch. Raises InputError, FormatError.
 
-    frame_list: and of each of its frames.
+    frame_list: and of each of its frames. model: the file's own, which names its rate points (ModelError
+    where it is another).
 
     >>> import s2vc
     >>> facts = s2vc.info("holiday.s2vc")
@@ -227,6 +241,7 @@ def info(source: PathLike, *, frame_list: bool = False) -> FileInfo:
         metadata=dict(header.metadata),
         damaged=damaged,
         frame_list=None if each is None else each.found,
+        points=None if model is None else _points(header, tally.qualities, model),
     )
 
 

@@ -129,6 +129,7 @@ def summarise(*folders: str | Path) -> dict[str, Any]:
                         "clips": len(of_point),
                         "bytes": float(np.mean([r["bytes"] for r in of_point])),
                         "bpp": float(np.mean([r["bpp"] for r in of_point])),
+                        **_reported(of_point),
                         **{n: float(np.mean([r["metrics"][n]["mean"] for r in of_point])) for n in names},
                     }
                 )
@@ -139,6 +140,13 @@ def summarise(*folders: str | Path) -> dict[str, Any]:
         if "error" in r
     ]
     return {"points": means, "failed": failed}
+
+
+def _reported(of_point: list[dict[str, Any]]) -> dict[str, float]:
+    """The mean rate as the codec's authors count, where all clips have it."""
+    if not all("reported_bpp" in result for result in of_point):
+        return {}
+    return {"reported_bpp": float(np.mean([result["reported_bpp"] for result in of_point]))}
 
 
 def compare(
@@ -232,20 +240,24 @@ def table(summary: dict[str, Any]) -> str:
     metrics: list[str] = []
     for row in summary["points"]:
         metrics += [name for name in row if name not in metrics and name not in _PLAIN]
+    reported = any("reported_bpp" in row for row in summary["points"])
     lines = [
         f"{'codec':<10} {'point':<14} {'clips':>5} {'bytes':>9} {'bpp':>8}"
+        + (f" {'reported':>8}" if reported else "")
         + "".join(f" {m:>11}" for m in metrics)
     ]
     for row in summary["points"]:
         line = (
             f"{row['codec']:<10} {row['label']:<14} {row['clips']:>5} {row['bytes']:>9.0f} {row['bpp']:>8.5f}"
         )
+        if reported:
+            line += f" {row['reported_bpp']:>8.5f}" if "reported_bpp" in row else f" {'':>8}"
         lines.append(line + "".join(f" {row[m]:>11.4f}" if m in row else f" {'n/a':>11}" for m in metrics))
     lines += [f"failed: {f['codec']} {f['clip']} {f['label']}: {f['error']}" for f in summary["failed"]]
     return "\n".join(lines)
 
 
-_PLAIN = frozenset({"codec", "variant", "label", "clips", "bytes", "bpp"})
+_PLAIN = frozenset({"codec", "variant", "label", "clips", "bytes", "bpp", "reported_bpp"})
 
 
 def comparison_table(compared: dict[str, Any]) -> str:

@@ -216,6 +216,7 @@ class _Run:
         scratch.mkdir()
         target = scratch / codec.decoded_name
         record["decode"] = _timed(codec.decode(job.coded(codec.suffix), target, job.clip), job)
+        record["reported_bpp"] = codec.reported_bpp(job.coded(codec.suffix))
         return record, target
 
     def _measure(self, made: list[tuple[Job, dict[str, Any], Path]]) -> None:
@@ -262,7 +263,10 @@ class _Run:
             self.outcome.done += 1
         figures = "  ".join(f"{name} {values['mean']:.4f}" for name, values in result["metrics"].items())
         name = f"{job.clip.stem} {job.point.label}"
-        self.board.done(job.codec.name, name, f"{result['bpp']:.5f} bpp  {figures}")
+        rate = f"{result['bpp']:.5f} bpp"
+        if "reported_bpp" in result:
+            rate += f" (as its authors report: {result['reported_bpp']:.5f})"
+        self.board.done(job.codec.name, name, f"{rate}  {figures}")
 
     def _fail(self, job: Job, error: S2vcError | OSError) -> None:
         if self._stopped.is_set():
@@ -340,6 +344,7 @@ def _result(
         "frames": measured.frames,
         "bytes": record["bytes"],
         "bpp": 8 * record["bytes"] / pixels,
+        **({"reported_bpp": reported} if (reported := record.get("reported_bpp")) is not None else {}),
         "metrics": metrics,
         "missing": measured.missing,
         "rgb": conversion(),

@@ -18,14 +18,15 @@ def info(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Plot the frames' sizes and qualities.")
     ] = None,
+    model: options.ModelPlace = None,
     overwrite: options.Overwrite = False,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Say what is in an .s2vc file; needs no model and no torch."""
+    """Say what is in an .s2vc file; needs no model and no torch. A base model names the rate point, too."""
     from .. import api
 
-    result = api.info(source, frame_list=frames or plot is not None)
+    result = api.info(source, frame_list=frames or plot is not None, model=model)
     if plot is not None:
         from ..api.plots import plot_frames
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from s2vc.codec.base_frame import MULTIPLE, BaseFeatures, BaseFrame, BasePoint, BaseState
 from s2vc.codec.protocol import FrameKind, Integers, Part, Parts, Picture
+from s2vc.codec.schedule import rate_point
 from s2vc.nn.base.inter import LIMIT
 from s2vc.nn.base.intra import PASSES
 from s2vc.nn.base.model import BaseModel
@@ -21,7 +22,6 @@ from s2vc.nn.base.prior import fold
 from s2vc.nn.base.vae import LightDecoder
 
 INT16 = 32767
-QUALITIES = 64
 
 
 @dataclass
@@ -100,7 +100,7 @@ class BaseFrameModel:
         self.symbols = BaseSymbols(self._choose)
 
     def _choose(self, quality: int) -> BasePoint:
-        number = quality * self.points // QUALITIES
+        number = rate_point(quality, self.points)
         with self._lock:  # symbols are read on a thread of their own
             if self._last is None or self._last[0] != number:
                 self._last = None  # not two points in memory where none before is in use

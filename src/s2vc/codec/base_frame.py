@@ -148,8 +148,8 @@ def x0_before_reset(frames: tuple[BaseFeatures, ...]) -> Tensor:
 class BaseFrame:
     """One frame's parts in coding order. Each step leaves what an encoder needs to find the part's symbols.
 
-    ``choose``: the point of an I frame's quality; P frames stay at the point of theirs. ``mean``, ``mask`` of
-    the part that was given last: symbols are round(y / steps - mean) where the mask is.
+    ``choose``: the point of an I frame's quality; P frames stay at the point of theirs. ``scales``, ``mean``
+    and ``mask`` are of the part that was given last: symbols are round(y / steps - mean) where the mask is.
     """
 
     def __init__(self, choose: Callable[[int], BasePoint], state: BaseState, kind: FrameKind) -> None:
@@ -158,7 +158,7 @@ class BaseFrame:
         self.point = choose(kind.quality) if kind.intra else state.frames[-1].point
         self.before, self.kind, self.state = state, kind, state
         self.device = next(self.point.model.inter.parameters()).device
-        self.mean = self.mask = torch.empty(0)
+        self.scales = self.mean = self.mask = torch.empty(0)
         self.steps: Tensor | float = 1.0
         if not kind.intra:
             # An I frame leaves no feature, so the frame after it resets whatever the period.
@@ -182,7 +182,7 @@ class BaseFrame:
         shares = PASSES if self.kind.intra else 2
         scales, means = parameters.chunk(2, dim=1)
         index = scale_index(fold(scales, mask, shares), LOWEST, highest, SCALES)[0] + 1
-        self.mean, self.mask = means, mask
+        self.scales, self.mean, self.mask = scales, means, mask
         symbols = yield Part(name, index.cpu().numpy(), tables)
         return torch.where(mask, unfold(self._tensor(symbols), mask, shares) + means, 0)
 

@@ -6,6 +6,7 @@ from s2vc.bitstream import CHUNK_FRAMES
 from s2vc.codec.protocol import FrameKind
 
 WINDOW = 8  # frames that go through the generator at once; windows never cross a chunk's start
+QUALITIES = 64
 LOOK_BACK = 3  # frames before a window that its pictures depend on (ARCHITECTURE §7)
 
 
@@ -30,6 +31,11 @@ class Schedule:
     @property
     def opens_chunk(self) -> bool:
         return self.in_chunk == 1
+
+
+def rate_point(quality: int, points: int) -> int:
+    """Number of the rate point of a quality, 0..63: as many equal bands as there are points (DESIGN §2)."""
+    return quality * points // QUALITIES
 
 
 def padded_size(height: int, width: int, multiple: int) -> tuple[int, int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from copy import deepcopy
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -12,12 +14,14 @@ import torch
 from s2vc.bitstream import Header
 from s2vc.codec.base import BaseFrameModel
 from s2vc.codec.base_frame import BaseFeatures, BasePoint, x0_before_reset
+from s2vc.codec.base_rate import reported_rate
 from s2vc.codec.decoder import VideoDecoder
 from s2vc.codec.encoder import VideoEncoder
 from s2vc.codec.packets import checksum_bytes, read_packet
 from s2vc.codec.schedule import Schedule, padded_size
 from s2vc.errors import SymbolMismatchError
 from s2vc.nn.base.model import BaseModel
+from s2vc.nn.base.vae import Vae
 
 pytestmark = pytest.mark.conformance
 
@@ -161,3 +165,22 @@ def test_packets_cost_what_the_tables_say(codec, pictures):
         said.append(bits / 8)
     for packet, expected in zip(packets, said, strict=True):
         assert len(packet.payload) <= 1.01 * expected + 4
+
+
+def test_the_authors_rate_is_the_recorded_one(clip, codec, reference, monkeypatch):
+    """Their I frames: y's estimate over padded pixels, from a posterior's sample; P frames: their bytes."""
+    first = next(case for case in reference.cases if case.clip == clip)
+    noise = reference.load(f"{clip}_f0")["vae_enc.noise"]
+    whole = Vae.encode
+    monkeypatch.setattr(Vae, "encode", lambda self, picture: whole(self, picture, noise))
+    frames = reference.load(f"{clip}_input")["video_u8"].permute(0, 2, 3, 1).numpy()
+    chunks, _ = encode(codec, frames[:2], 32)
+    (chunk,) = chunks
+
+    recorded = json.loads((reference.folder / "frames.json").read_text())[clip]["frames"][0]
+    alone = replace(chunk, packets=chunk.packets[:1], qualities=chunk.qualities[:1])
+    rate = reported_rate(codec, header(frames, 32), [alone])
+    assert rate == pytest.approx(recorded["official_i_bpp"], rel=1e-4)
+    bits = 8 * len(chunk.packets[1].payload)
+    both = reported_rate(codec, header(frames, 32), [chunk])
+    assert both == pytest.approx((rate + bits / (first.height * first.width)) / 2)

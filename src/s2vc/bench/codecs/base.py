@@ -71,3 +71,7 @@ class CommandCodec(Codec):
     def charged(self, coded: Path) -> int:
         """Bytes that count of a coded file."""
         return coded.stat().st_size
+
+    def reported_bpp(self, coded: Path) -> float | None:
+        """Bits a pixel of the file as the codec's authors report them, where they count otherwise."""
+        return None

@@ -51,6 +51,22 @@ class Ours(CommandCodec):
             *[*named, *self._machine()],
         ]
 
+    def reported_bpp(self, coded: Path) -> float | None:
+        """Of ``base``: the estimate that published curves show (docs/base.md)."""
+        from s2vc.bitstream import Chunk, StreamReader
+
+        with open(coded, "rb") as stream:
+            reader = StreamReader(stream)
+            if not reader.header.profile:  # any machine reads it: not the published system
+                return None
+            from s2vc.api.models import load
+            from s2vc.codec.base import BaseFrameModel
+            from s2vc.codec.base_rate import reported_rate
+
+            networks = load(self.model, self.device).networks
+            assert isinstance(networks, BaseFrameModel)
+            return reported_rate(networks, reader.header, (c for c in reader if isinstance(c, Chunk)))
+
     def _machine(self) -> list[str]:
         threads = [] if self.threads is None else ["--threads", str(self.threads)]
         return ["--device", self.device, *threads]
