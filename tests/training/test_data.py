@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from s2vc.errors import InputError, OutputError
 from s2vc.training.augment import augmented
+from s2vc.training.feed import Feed
 from s2vc.training.footage import Clip, Library, find_sources, load_library, passes, prepare
 from s2vc.training.pack import fault, pack, scenes
 from s2vc.training.recipe import Data
@@ -239,3 +242,19 @@ def test_clips_too_short_for_a_step_are_not_drawn_at_it():
     )
     sampler = make_sampler(Library([clip]), range(1), frames=4, crop=32, longest=4, still_share=0)
     assert sampler.next().pictures.shape == (1, 4, 3, 32, 32)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_workers_cut_out_what_one_sampler_does(library):
+    def make(slots):
+        return make_sampler(library, slots)
+
+    alone, feed, later = make(range(5)), Feed(make, range(5), workers=2), Feed(make, range(5), workers=1)
+    for _ in range(3):
+        expected, found = alone.next(), feed.next()
+        for name, value in vars(expected).items():
+            np.testing.assert_array_equal(getattr(found, name), value)
+        np.testing.assert_array_equal(feed.state(), alone.state())
+    later.restore(feed.state())
+    np.testing.assert_array_equal(later.next().pictures, alone.next().pictures)

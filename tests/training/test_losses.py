@@ -235,16 +235,16 @@ def test_the_guard_switches_realism_off_once():
 def test_features_are_read_where_a_crops_tokens_lie(tmp_path, monkeypatch):
     """A teacher that says where it looks: x in one channel, y in another."""
 
-    def places(teacher: object, picture: np.ndarray) -> np.ndarray:
-        rows, columns = (-(-side // 32) for side in picture.shape[:2])
+    def places(teacher: object, pictures: np.ndarray, device: object) -> np.ndarray:
+        rows, columns = (-(-side // 32) for side in pictures.shape[1:3])
         y, x = np.mgrid[0:rows, 0:columns] * 32.0 + 15.5
-        return np.stack([x, y]).astype(np.float16)
+        return np.stack([np.stack([x, y]).astype(np.float16)] * len(pictures))
 
     monkeypatch.setattr(semantic, "_features", places)
-    monkeypatch.setattr("s2vc.perceptual.teachers.load_teacher", lambda name: None)
+    monkeypatch.setattr("s2vc.perceptual.teachers.load_teacher", lambda name: torch.nn.Identity())
     clip = Clip("c", np.zeros((9, 256, 320, 3), np.uint8), {})
     cache = semantic.FeatureCache(tmp_path, "some/teacher")
-    cache.prepare(Library([clip]))
+    cache.prepare(Library([clip]), torch.device("cpu"))
     cache.open(Library([clip]))
     shift = np.array([[1, 0, 48], [0, 1, 32]], np.float64)
     rows, feature_of = cache.of_clip(clip, np.arange(2, 9), [shift] * 7, 128)

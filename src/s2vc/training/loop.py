@@ -103,7 +103,7 @@ class Trainer:
         if any(stage.losses.semantic for stage in recipe.stages):
             assert recipe.teacher is not None
             self.context.features = FeatureCache(cache, recipe.teacher)
-            self.context.features.prepare(library, processes.share)
+            self.context.features.prepare(library, processes.device, processes.share)
             processes.wait()
             self.context.features.open(library)
         if recipe.compile:

@@ -114,8 +114,9 @@ def codec_terms(
         for name, part in (("psnr", result.x0), ("psnr_reference", result.reference)):
             mse = (part - pictures).square().mean((2, 3, 4)).clamp(min=1e-3)
             terms.figures[name] = ((10 * torch.log10(65025 / mse)).sum(), mse.numel())
-        for name, flags in (("bpp_intra", intra), ("bpp_inter", ~intra)):
-            terms.figures[name] = ((result.bits * flags).sum() / area, float(flags.sum()))
+        for name, flags in (("bpp_intra", batch.intra), ("bpp_inter", ~batch.intra)):
+            bits = (result.bits * torch.from_numpy(flags).to(device)).sum()
+            terms.figures[name] = (bits / area, float(flags.sum()))
     return terms
 
 

@@ -97,6 +97,7 @@ class Stage(_Strict):
     hierarchy: list[float] = Field([1.0], min_length=1)  # of P-frames' distortion, in turn
     losses: Losses = Losses()
     perceptual_scales: list[Literal[1, 2, 4]] = Field([1], min_length=1)
+    seen_every: int = Field(2, ge=1)  # one frame of every n-th sequence goes through the costly networks
     psnr_floor: float = Field(0.7, gt=0)  # dB that realism may cost before its terms are switched off
 
     noise_low: float = Field(2.0, gt=0)  # prior: σ in levels, drawn between them evenly in the logarithm

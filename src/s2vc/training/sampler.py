@@ -10,7 +10,7 @@ numbers a slot are the sampler's whole state, and slots can be shared out among 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ from s2vc.training.streams import Purpose, stream
 
 CUT_SHARE = 0.03  # of sequences: another scene without a warning
 CUT_LENGTH = 8  # that a sequence needs for it
+MOVE_SHARE, MOVE = 0.25, 8  # how often quality moves from step to step, and by how much at most
+END_SHARE = 6  # qualities' worth of sequences that each end of the range gets besides its own
 
 
 @dataclass
@@ -51,7 +53,7 @@ class Batch:
 class _Slot:
     ordinal: int = -1
     position: int = 0
-    quality: int = 0
+    quality: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, np.int64))  # of its steps
     footage: Footage | None = None
 
 
@@ -108,6 +110,7 @@ class Sampler:
         motion = np.zeros((count, frames, blocks, blocks, 2), np.int16)
         age = np.zeros((count, frames), np.int64)
         known = np.zeros((count, frames), bool)
+        quality = np.zeros(count, np.int64)
         semantic = None
         if self.features is not None:
             tokens = -(-crop // 64)
@@ -124,8 +127,8 @@ class Sampler:
                 for t, row in enumerate(footage.feature_of[begin : begin + frames]):
                     if row >= 0:
                         semantic[b, t], known[b, t] = footage.features[row], True
+            quality[b] = slot.quality[begin // frames]
             slot.position += frames
-        quality = np.array([slot.quality for slot in self.slots.values()], np.int64)
         reset = np.vectorize(is_reset, otypes=[bool])(age, self.reset_period)
         return Batch(pictures, motion, age == 0, reset, age, quality, list(self.slots), semantic, known)
 
@@ -141,7 +144,8 @@ class Sampler:
             footage = footage.cut_to(self._footage(random, length), int(random.integers(2, length - 1)))
         whole = len(footage.frames) // self.frames * self.frames
         slot.footage = augmented(footage.first(whole), random)
-        slot.ordinal, slot.position, slot.quality = ordinal, 0, int(random.integers(0, 64))
+        slot.ordinal, slot.position = ordinal, 0
+        slot.quality = _draw_qualities(random, whole // self.frames)
 
     def _footage(self, random: np.random.Generator, length: int) -> Footage:
         if self.images and (not self.clips or random.random() < self.still_share):
@@ -149,3 +153,13 @@ class Sampler:
             return still_sequence(path, random, length, self.crop, self.features)
         clip = self.clips[random.choice(len(self.clips), p=self.weights)]
         return clip_sequence(clip, random, length, self.frames, self.crop, self.features)
+
+
+def _draw_qualities(random: np.random.Generator, count: int) -> NDArray[np.int64]:
+    """0..63 for each of a sequence's steps: at times it moves, as rate control moves it.
+
+    The ends come more often: they are learnt from one side only (docs/training.md).
+    """
+    moves = random.integers(-MOVE, MOVE + 1, count) * (random.random(count) < MOVE_SHARE)
+    moves[:1] = random.integers(-END_SHARE, 64 + END_SHARE)
+    return np.clip(np.cumsum(moves), 0, 63)

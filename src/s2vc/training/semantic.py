@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from s2vc.training.footage import Clip, Library
 
 EVERY = 4  # frames
+AT_ONCE = 8  # pictures that a teacher sees
 COARSE = 32  # pixels of a cached feature
 TOKEN = 64  # pixels of a CSG token
 STILLS = "stills"
@@ -51,7 +52,7 @@ class FeatureCache:
         self._clips: dict[str, NDArray[np.float16]] = {}
         self.width = 0
 
-    def prepare(self, library: Library, share: tuple[int, int] = (0, 1)) -> None:
+    def prepare(self, library: Library, device: torch.device, share: tuple[int, int] = (0, 1)) -> None:
         """Compute what is missing of every n-th clip and photograph, with the teacher loaded for it only."""
         clips = [c for c in library.clips[share[0] :: share[1]] if not self._clip_path(c).exists()]
         stills = [p for p in library.images[share[0] :: share[1]] if not self._still_path(p).exists()]
@@ -62,15 +63,17 @@ class FeatureCache:
         from s2vc.perceptual.teachers import load_teacher
         from s2vc.training.footage import save_array
 
-        teacher = load_teacher(self.teacher)
+        teacher = load_teacher(self.teacher).to(device)
         for clip in clips:
-            frames = [
-                _features(teacher, np.asarray(clip.frames[t])) for t in range(0, len(clip.frames), EVERY)
+            pictures = np.asarray(clip.frames[::EVERY])
+            parts = [
+                _features(teacher, pictures[n : n + AT_ONCE], device)
+                for n in range(0, len(pictures), AT_ONCE)
             ]
-            save_array(self._clip_path(clip), np.stack(frames))
+            save_array(self._clip_path(clip), np.concatenate(parts))
         for path in stills:
             picture = np.asarray(cv2.imread(str(path)), np.uint8)[..., ::-1]
-            save_array(self._still_path(path), _features(teacher, picture)[None])
+            save_array(self._still_path(path), _features(teacher, picture[None], device))
 
     def open(self, library: Library) -> None:
         """Map all features; from then on ``of_clip`` and ``of_image`` answer."""
@@ -105,13 +108,13 @@ class FeatureCache:
         return _rows(known, [features] * len(known), transforms, size, crop, len(transforms), self.width)
 
 
-def _features(teacher: Teacher, picture: NDArray[np.uint8]) -> NDArray[np.float16]:
-    """(C, H/32, W/32), rounded up: a picture's features, normalised over channels at each place."""
+def _features(teacher: Teacher, pictures: NDArray[np.uint8], device: torch.device) -> NDArray[np.float16]:
+    """(N, H, W, 3) -> (N, C, H/32, W/32), rounded up: features, normalised over channels at each place."""
     with torch.inference_mode():
-        x = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255
+        x = torch.from_numpy(np.array(pictures)).to(device).permute(0, 3, 1, 2).float() / 255
         found = F.layer_norm(teacher(x).permute(0, 2, 3, 1), [teacher.width]).permute(0, 3, 1, 2)
-        size = tuple(-(-side // COARSE) for side in picture.shape[:2])
-        return F.adaptive_avg_pool2d(found, size)[0].to(torch.float16).numpy()  # type: ignore[arg-type]
+        size = tuple(-(-side // COARSE) for side in pictures.shape[1:3])
+        return F.adaptive_avg_pool2d(found, size).to(torch.float16).cpu().numpy()  # type: ignore[arg-type]
 
 
 def _rows(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -15,6 +16,7 @@ from s2vc.nn.tiny.generator import TinyGenerator
 from s2vc.nn.tiny.model import TinyModel
 from s2vc.training import losses as terms_of
 from s2vc.training.checkpoint import Checkpoint, Progress, optimiser_tensors, restore_optimiser
+from s2vc.training.feed import Feed
 from s2vc.training.footage import Library
 from s2vc.training.optim import Muon, split_parameters
 from s2vc.training.prior import denoising_loss, frozen_copy, noise_levels, prior_weights
@@ -40,7 +42,6 @@ NOT_FOR_MUON = ("transform", "log_step", "entropy.")
 # transform's are 0.02: at a tenth of the rate it ended in noise that no bits could mend (docs/decisions.md).
 # Table indices of z are numbers around ten that every frame pays for.
 RATES = {"transform": 3e-4, "log_step": 5.0, "hyper_index": 100.0}
-SEEN_EVERY = 2  # of the sequences, one frame goes through the costly networks
 CARRIED = ("reference", "feature", "memory", "at8", "at16", "at32")
 GENERATOR, EVERYTHING = ["generator"], ["codec", "entropy", "generator"]
 
@@ -81,25 +82,36 @@ class StageRun:
                 f"stage {stage.name}: batch {stage.batch} does not divide by {count} processes: change one"
             )
         mine = stage.batch // count
-        self.sampler = Sampler(
-            context.library,
-            slots=range(rank * mine, (rank + 1) * mine),
-            frames=stage.frames,
-            crop=stage.crop,
-            longest=stage.longest,
-            short_share=stage.short_share,
-            still_share=stage.still_share,
-            reset_period=self.model.config.reset_period,
-            seed=context.recipe.seed,
-            stage=number,
-            features=context.features if stage.losses.semantic else None,
-        )
+        self.sampler = self._make_sampler(range(rank * mine, (rank + 1) * mine))
         self.state = initial_state(self.model, mine, stage.crop, stage.crop, self.device)
         self.shown: Shown | None = None
         self.guard = Guard(**context.progress.guard)
         self._choose_parameters()
         self._make_networks()
         self._make_optimisers()
+
+    def _make_sampler(self, slots: Sequence[int]) -> Sampler | Feed:
+        context, stage = self.context, self.stage
+
+        def make(slots: Sequence[int]) -> Sampler:
+            return Sampler(
+                context.library,
+                slots=slots,
+                frames=stage.frames,
+                crop=stage.crop,
+                longest=stage.longest,
+                short_share=stage.short_share,
+                still_share=stage.still_share,
+                reset_period=self.model.config.reset_period,
+                seed=context.recipe.seed,
+                stage=self.number,
+                features=context.features if stage.losses.semantic else None,
+            )
+
+        sampler = make(slots)  # here, so that what is wrong with the footage is said here
+        if self.device.type == "cpu":
+            return sampler
+        return Feed(make, slots, workers=max(1, (os.cpu_count() or 1) // self.processes.count - 1))
 
     # -- what is trained --------------------------------------------------------------------------------
 
@@ -275,7 +287,9 @@ class StageRun:
     ) -> terms_of.Seen | None:
         if not self.perceptual and not self.critics:
             return None
-        seen = terms_of.choose_seen(result.x0, pictures, batch, streams, self.stage.batch, SEEN_EVERY)
+        seen = terms_of.choose_seen(
+            result.x0, pictures, batch, streams, self.stage.batch, self.stage.seen_every
+        )
         if seen is None:
             return None
         losses, auxiliary = self.stage.losses, self.context.auxiliary

@@ -2,16 +2,18 @@
 
 Every draw of training comes from a stream keyed by the recipe's seed, a purpose, and numbers such as step and
 slot. So a run that was stopped goes on with the numbers it would have had, and the share of a batch that a
-process takes does not change them.
+process takes does not change them. A GPU draws tensors itself, from the same keys: other numbers, as
+repeatable.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -42,19 +44,36 @@ class StepStreams:
 
     def uniform(self, purpose: Purpose, *shapes: tuple[int, ...]) -> list[Tensor]:
         """For each shape, float32 (slots, *shape) in [0, 1); one purpose is asked for once a step."""
-        drawn: list[list[np.ndarray]] = [[] for _ in shapes]
-        for generator in self.of(purpose):
-            for rows, shape in zip(drawn, shapes, strict=True):
-                rows.append(generator.random(shape, dtype=np.float32))
-        return [torch.from_numpy(np.stack(rows)).to(self.device) for rows in drawn]
+        if self.device.type != "cpu":
+            return self._on_device(purpose, torch.rand, shapes)
+        return self._drawn(purpose, lambda random, shape: random.random(shape, dtype=np.float32), shapes)
 
     def normal(self, purpose: Purpose, *shapes: tuple[int, ...]) -> list[Tensor]:
         """As ``uniform``, of the standard normal distribution."""
-        drawn: list[list[np.ndarray]] = [[] for _ in shapes]
-        for generator in self.of(purpose):
-            for rows, shape in zip(drawn, shapes, strict=True):
-                rows.append(generator.standard_normal(shape, dtype=np.float32))
-        return [torch.from_numpy(np.stack(rows)).to(self.device) for rows in drawn]
+        if self.device.type != "cpu":
+            return self._on_device(purpose, torch.randn, shapes)
+        return self._drawn(
+            purpose, lambda random, shape: random.standard_normal(shape, dtype=np.float32), shapes
+        )
+
+    def _drawn(
+        self,
+        purpose: Purpose,
+        draw: Callable[[np.random.Generator, tuple[int, ...]], NDArray[np.float32]],
+        shapes: tuple[tuple[int, ...], ...],
+    ) -> list[Tensor]:
+        rows = [[draw(generator, shape) for shape in shapes] for generator in self.of(purpose)]
+        return [torch.from_numpy(np.stack(column)) for column in zip(*rows, strict=True)]
+
+    def _on_device(
+        self, purpose: Purpose, draw: Callable[..., Tensor], shapes: tuple[tuple[int, ...], ...]
+    ) -> list[Tensor]:
+        rows = []
+        for slot in self.slots:
+            words = np.random.SeedSequence([self.seed, int(purpose), self.step, slot]).generate_state(2)
+            generator = torch.Generator(self.device).manual_seed(int(words[0]) << 31 ^ int(words[1]))
+            rows.append([draw(shape, generator=generator, device=self.device) for shape in shapes])
+        return [torch.stack(column) for column in zip(*rows, strict=True)]
 
     def common(self, purpose: Purpose) -> np.random.Generator:
         """One generator that all processes share at this step."""

@@ -66,37 +66,30 @@ def _checkerboard(like: Tensor) -> Tensor:
     return ((c[:, None, None] + y[:, None] + x) % 2 == 0)[None]
 
 
-def _coded_bits(
-    residual: Tensor, symbols: Tensor, index: Tensor, mask: Tensor, noise: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Bits (B,) as coded, and a proxy with useful gradients.
+def count_bits(residual: Tensor, index: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Bits (N,) as coded of residuals (N, C, h, w) not yet rounded, and a proxy with useful gradients.
 
-    The residual is driven by the mass around its value plus uniform noise, the scale by the symbols as they
-    are coded: noise would teach it a spread that rounding does not have. Skipped positions still teach the
-    index what their symbols would have cost, so a scale can come back above the threshold.
+    index: of each position's table, not yet rounded down; below 1 a symbol is skipped. The residual is driven
+    by the mass around its value plus uniform noise, the scale by the symbols as they are coded: noise would
+    teach it a spread that rounding does not have. Skipped positions still teach the index what their symbols
+    would have cost, so a scale can come back above the threshold.
     """
     scale = scale_of(index + (index.floor() - index).detach())  # a file's index is a whole number
-    coded = mask & (index.detach() >= 1)
-    hard = gaussian_bits(symbols.detach(), scale)
+    coded = index.detach() >= 1
+    hard = gaussian_bits(residual.detach().round().clamp(-255, 255), scale)
     soft = gaussian_bits(residual + noise, scale.detach())
     counted = (hard.detach() * coded).flatten(1).sum(1)
-    scale_term = (hard * mask).flatten(1).sum(1)
+    scale_term = hard.flatten(1).sum(1)
     symbol_term = (soft * coded).flatten(1).sum(1)
     proxy = counted + (scale_term - scale_term.detach()) + (symbol_term - symbol_term.detach())
     return counted, proxy
 
 
-def _code_pass(
-    y: Tensor, mean: Tensor, index: Tensor, mask: Tensor, noise: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """One checkerboard pass: decoded latents and symbols (zero elsewhere), bits and their proxy (B,)."""
-    residual = y - mean
-    would_be = residual.round().clamp(-255, 255)
+def _code_pass(residual: Tensor, mean: Tensor, index: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """One checkerboard pass: decoded latents and symbols, zero elsewhere."""
     coded = mask & (index.detach() >= 1)
     symbols = round_through(residual).clamp(-255, 255) * coded
-    decoded = (symbols + mean) * mask
-    bits, proxy = _coded_bits(residual, would_be, index, mask, noise)
-    return decoded, symbols.detach(), bits, proxy
+    return (symbols + mean) * mask, symbols.detach()
 
 
 def code_frame(
@@ -109,10 +102,11 @@ def code_frame(
     reference: Tensor,
     feature: Tensor,
     memory: Tensor,
-    latent_noise: Tensor,
-    hyper_noise: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """One frame of B sequences: the next reference, feature and memory, its bits (B,) and their proxy."""
+) -> tuple[Tensor, ...]:
+    """One frame of B sequences: the next reference, feature and memory, and what its bits are counted from.
+
+    That is y's residual and indices (B, latent, h/16, w/16), z and its indices (B, hyper, h/64, w/64).
+    """
     codec, device = model.codec, picture.device.type
     opens = intra[:, None, None, None]
     buffer = Buffer(torch.where(opens, 128.0, reference), feature)
@@ -121,23 +115,23 @@ def code_frame(
     y = codec.analyse(picture, context, intra, quality)
     z = codec.hyper_analyse(y, context)
     z_hat = round_through(z)
-    mean, hidden = codec.prior(z_hat, context)
+    mean0, hidden = codec.prior(z_hat, context)
     even = _checkerboard(y)
     with torch.autocast(device, enabled=False):
-        z_index = model.entropy.hyper_soft(intra, quality)[..., None, None].expand_as(z)
-        every = torch.ones_like(z, dtype=torch.bool)
-        z_bits, z_proxy = _coded_bits(z, z_hat, z_index.clamp(min=1), every, hyper_noise)
+        z_index = model.entropy.hyper_soft(intra, quality)[..., None, None].expand_as(z).clamp(min=1)
         index0, trunk = model.entropy.first_pass(intra, quality, z_hat, motion, memory)
-        y0, symbols0, bits0, proxy0 = _code_pass(y, mean, index0, even, latent_noise)
+        y0, symbols0 = _code_pass(y - mean0, mean0, index0, even)
     mean1 = codec.second_mean(hidden, y0)
     with torch.autocast(device, enabled=False):
         index1 = model.entropy.second_pass(trunk, symbols0)
-        y1, symbols1, bits1, proxy1 = _code_pass(y, mean1, index1, ~even, latent_noise)
+        y1, symbols1 = _code_pass(y - mean1, mean1, index1, ~even)
+        residual = y - torch.where(even, mean0, mean1)
+        index = torch.where(even, index0, index1)
         # An I-frame leaves no memory, nor does a chunk's start: the model learns to live with that.
         memory = next_memory(memory, symbols0 + symbols1) * (~opens)
     coded = (symbols0 + symbols1 != 0).any(1, keepdim=True)
     after, _ = codec.synthesise(y0 + y1, coded, context, intra, quality)
-    return after.reference, after.feature, memory, z_bits + bits0 + bits1, z_proxy + proxy0 + proxy1
+    return after.reference, after.feature, memory, residual, index, z, z_index
 
 
 def unroll(
@@ -163,33 +157,40 @@ def unroll(
     computed again for its gradient. ``code``: ``code_frame``, or what it was compiled to.
     """
     reference, feature, memory = state.buffer.reference, state.buffer.feature, state.memory
-    references, features, bits, proxies = [], [], [], []
+    references, features, symbols = [], [], []
     device = pictures.device.type
     with torch.autocast(device, torch.bfloat16, enabled=autocast):
         for t in range(pictures.shape[1]):
             given = (
                 *(pictures[:, t], motion[:, t], intra[:, t], reset[:, t], quality),
-                *(reference, feature, memory, noise.latent[:, t], noise.hyper[:, t]),
+                *(reference, feature, memory),
             )
             if checkpointing:
                 coded = checkpoint(code, model, *given, use_reentrant=False, preserve_rng_state=False)
             else:
                 coded = code(model, *given)
-            reference, feature, memory, frame_bits, frame_proxy = coded
+            reference, feature, memory, *rest = coded
             references.append(reference)
             features.append(feature)
-            bits.append(frame_bits)
-            proxies.append(frame_proxy)
+            symbols.append(rest)
             if not cascade:
                 reference, feature = reference.detach(), feature.detach()
         stacked = torch.stack(features, 1), torch.stack(references, 1)
         x0, levels = _show(model, *stacked, intra, state.levels, cascade)
+    # All frames at once: the arithmetic is small and made of many steps.
+    residual, index, z, z_index = (
+        torch.stack(parts, 1).flatten(0, 1) for parts in zip(*symbols, strict=True)
+    )
+    y_bits, y_proxy = count_bits(residual, index, noise.latent.flatten(0, 1))
+    z_bits, z_proxy = count_bits(z, z_index, noise.hyper.flatten(0, 1))
+    shape = pictures.shape[:2]
+    bits, proxy = (y_bits + z_bits).reshape(shape), (y_proxy + z_proxy).reshape(shape)
     kept = State(
         Buffer(reference.detach(), feature.detach()),
         memory.detach(),
         (levels[0].detach(), levels[1].detach(), levels[2].detach()),
     )
-    return Unrolled(x0, stacked[1], torch.stack(bits, 1), torch.stack(proxies, 1), stacked[0], kept)
+    return Unrolled(x0, stacked[1], bits, proxy, stacked[0], kept)
 
 
 def _show(

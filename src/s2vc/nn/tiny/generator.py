@@ -137,8 +137,10 @@ class TinyGenerator(nn.Module):
         x = self.middle(self.attention(x, tokens))
         x = self.up16(self.skip16(torch.cat([self.from32(activation(x), skip16), skip16], 1)))
         x = self.up8(self.skip8(torch.cat([self.from16(activation(x), skip8), skip8], 1)))
-        # Pointwise layers at 1/4 wait for memory; one frame at a time stays in the cache.
+        # Pointwise layers at 1/4 wait for memory; on a CPU one frame at a time stays in the cache.
         x = activation(x)
-        correction = torch.cat([self._render(x[i : i + 1], picture[i : i + 1]) for i in range(len(x))])
+        at_once = 1 if x.device.type == "cpu" else len(x)
+        pairs = zip(x.split(at_once), picture.split(at_once), strict=True)
+        correction = torch.cat([self._render(*pair) for pair in pairs])
         x0 = reference + correction.reshape(reference.shape)
         return x0, (kept[0].float(), kept[1].float(), kept[2].float())
