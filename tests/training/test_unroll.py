@@ -17,7 +17,7 @@ from s2vc.models.files import ModelFile
 from s2vc.nn.tiny.config import TinyConfig
 from s2vc.nn.tiny.model import TinyModel
 from s2vc.training.export import model_tensors
-from s2vc.training.unroll import Noise, initial_state, noise_shapes, unroll
+from s2vc.training.unroll import Frames, Noise, initial_state, noise_shapes, unroll
 
 FRAMES, WIDTH, HEIGHT = 16, 100, 70
 
@@ -82,14 +82,13 @@ def test_unrolled_frames_are_the_coded_ones(model, mini, scene, psnr, quality, m
     hyper = torch.rand(1, FRAMES, 4, -(-height // 4), -(-width // 4), generator=draw) - 0.5
     with torch.no_grad():
         result = unroll(
-            model,
+            Frames(model, autocast=False),
             x,
             torch.from_numpy(motion)[None],
             *flags,
             torch.tensor([quality]),
             initial_state(model, 1, *padded.shape[1:3]),
             Noise(latent, hyper),
-            autocast=False,
         )
 
     before = [None, None, *motion[1:-1]]  # an I-frame has no field to go by
@@ -113,7 +112,7 @@ def gradient_of_last_loss(model, **how) -> tuple[torch.Tensor, torch.Tensor]:
     latent, hyper = (torch.rand(1, *shape, generator=draw) - 0.5 for shape in noise_shapes(model, 3, 64))
     flags = torch.tensor([[True, False, False]])
     result = unroll(
-        model,
+        Frames(model, autocast=False, **how),
         pictures,
         torch.zeros(1, 3, 4, 4, 2, dtype=torch.int16),
         flags,
@@ -121,8 +120,6 @@ def gradient_of_last_loss(model, **how) -> tuple[torch.Tensor, torch.Tensor]:
         torch.tensor([40]),
         initial_state(model, 1, 64, 64),
         Noise(latent, hyper),
-        autocast=False,
-        **how,
     )
     (gradient,) = torch.autograd.grad((result.x0[:, -1] - pictures.detach()[:, -1]).abs().mean(), pictures)
     return gradient[:, 0], result.x0.detach()

@@ -7,6 +7,8 @@ below 2²⁴: float32 computes them exactly, in any order, on any machine.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -40,9 +42,6 @@ def _filter_matrices() -> Tensor:
     return matrices
 
 
-_MATRICES = _filter_matrices()
-
-
 def _weights(count: int) -> Tensor:
     """(count, 24): each block's weights along one axis, in 16ths; those of one pixel sum to 16."""
     ramp = torch.arange(1, 4 * MARGIN, 2, dtype=torch.float32)  # 1, 3 … 15
@@ -50,6 +49,12 @@ def _weights(count: int) -> Tensor:
     weights[0, : 2 * MARGIN] = 16  # nothing overlaps at the picture's edge
     weights[-1, -2 * MARGIN :] = 16
     return weights
+
+
+@lru_cache(maxsize=64)
+def _on(device: torch.device, make: Callable[..., Tensor], *size: int) -> Tensor:
+    """A constant, made once on each device: a GPU would wait for every copy."""
+    return make(*size).to(device)
 
 
 def _compensate(picture: Tensor, field: Tensor) -> Tensor:
@@ -68,14 +73,14 @@ def _compensate(picture: Tensor, field: Tensor) -> Tensor:
     image = torch.arange(batch, device=device)[:, None, None].expand_as(top)
     blocks = batch * rows * columns
     windows = every[image, top, left].reshape(blocks, WINDOW, channels * WINDOW)
-    matrices = _MATRICES.to(device)
+    matrices = _on(device, _filter_matrices)
     half = torch.bmm(matrices[phase[..., 1].reshape(-1)], windows)  # (blocks, 24, C·31)
     half = half.reshape(blocks, SIDE * channels, WINDOW)
     full = torch.bmm(half, matrices[phase[..., 0].reshape(-1)].transpose(1, 2))  # (blocks, 24·C, 24)
     full = full.mul_(1 / 4096).add_(0.5).floor_().clamp_(0, 255)
     full = full.reshape(batch, rows, columns, SIDE, channels, SIDE)
-    full *= _weights(rows).to(device)[:, None, :, None, None]
-    full *= _weights(columns).to(device)[:, None, None, :]
+    full *= _on(device, _weights, rows)[:, None, :, None, None]
+    full *= _on(device, _weights, columns)[:, None, None, :]
     full = full.permute(0, 4, 3, 5, 1, 2).reshape(batch, -1, rows * columns)
     size = (height + 2 * MARGIN, width + 2 * MARGIN)
     padded = F.fold(full, size, kernel_size=SIDE, stride=BLOCK)

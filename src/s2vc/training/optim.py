@@ -36,22 +36,24 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
+            learning = [p for p in group["params"] if p.grad is not None]
+            if not learning:
+                continue
+            for p in learning:
+                if "momentum" not in self.state[p]:
+                    self.state[p]["momentum"] = torch.zeros_like(p)
+            grads, momenta = [p.grad for p in learning], [self.state[p]["momentum"] for p in learning]
+            torch._foreach_lerp_(momenta, grads, 1 - group["momentum"])
+            moved = torch._foreach_lerp(grads, momenta, group["momentum"])
             stacks: dict[tuple[int, int], list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                state = self.state[p]
-                if "momentum" not in state:
-                    state["momentum"] = torch.zeros_like(p)
-                state["momentum"].lerp_(p.grad, 1 - group["momentum"])
-                update = p.grad.lerp(state["momentum"], group["momentum"])
+            for p, update in zip(learning, moved, strict=True):
                 matrix = update.reshape(len(update), -1)
                 stacks[(matrix.shape[0], matrix.shape[1])].append((p, matrix))
             for (rows, columns), members in stacks.items():
                 stack = torch.stack([m for _, m in members])
-                update = orthogonalise(stack, self.dtype) * max(1.0, rows / columns) ** 0.5
-                for (p, _), u in zip(members, update, strict=True):
-                    p.add_(u.reshape(p.shape), alpha=-group["lr"])
+                steps = orthogonalise(stack, self.dtype) * max(1.0, rows / columns) ** 0.5
+                for (p, _), step in zip(members, steps, strict=True):
+                    p.add_(step.reshape(p.shape), alpha=-group["lr"])
 
 
 Named = list[tuple[str, nn.Parameter]]

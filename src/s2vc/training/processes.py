@@ -25,9 +25,6 @@ class Processes:
         local = int(os.environ.get("LOCAL_RANK", "0"))
         cuda = torch.cuda.is_available()
         self.device = torch.device("cuda", local) if cuda else torch.device("cpu")
-        if cuda:
-            torch.backends.cudnn.benchmark = True  # all shapes of a stage are alike
-            torch.backends.cudnn.allow_tf32 = False  # the entropy twin's sums are whole numbers
         self._mine = self.count > 1 and not dist.is_initialized()
         if self._mine:
             # The first to have prepared its share of the footage waits long for the last.

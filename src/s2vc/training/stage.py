@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -33,8 +34,18 @@ from s2vc.training.realism import (
 from s2vc.training.recipe import PARTS, Recipe, Stage
 from s2vc.training.sampler import Batch, Sampler
 from s2vc.training.semantic import FeatureCache, Projection
-from s2vc.training.streams import Purpose, StepStreams
-from s2vc.training.unroll import Noise, State, Unrolled, code_frame, initial_state, noise_shapes, unroll
+from s2vc.training.streams import Purpose, StepStreams, on_device
+from s2vc.training.unroll import (
+    Frames,
+    Noise,
+    State,
+    Unrolled,
+    captured,
+    code_frame,
+    initial_state,
+    noise_shapes,
+    unroll,
+)
 
 # What Muon does not suit: the transform (near its start by design) and what is read as a number, not a map.
 NOT_FOR_MUON = ("transform", "log_step", "entropy.")
@@ -42,6 +53,7 @@ NOT_FOR_MUON = ("transform", "log_step", "entropy.")
 # transform's are 0.02: at a tenth of the rate it ended in noise that no bits could mend (docs/decisions.md).
 # Table indices of z are numbers around ten that every frame pays for.
 RATES = {"transform": 3e-4, "log_step": 5.0, "hyper_index": 100.0}
+PLAIN = ["psnr", "psnr_reference", "bpp_intra", "bpp_inter"]  # figures that no gradient comes from
 CARRIED = ("reference", "feature", "memory", "at8", "at16", "at32")
 GENERATOR, EVERYTHING = ["generator"], ["codec", "entropy", "generator"]
 
@@ -84,6 +96,7 @@ class StageRun:
         mine = stage.batch // count
         self.sampler = self._make_sampler(range(rank * mine, (rank + 1) * mine))
         self.state = initial_state(self.model, mine, stage.crop, stage.crop, self.device)
+        self.frames: nn.Module | None = None  # made at the first step
         self.shown: Shown | None = None
         self.guard = Guard(**context.progress.guard)
         self._choose_parameters()
@@ -223,14 +236,16 @@ class StageRun:
         if "motion" in recipe.drop:
             batch.motion[:] = 0
         streams = StepStreams(recipe.seed, progress.steps, batch.slots, self.device)
-        pictures = torch.from_numpy(batch.pictures).to(self.device).float()
+        pictures = on_device(batch.pictures, self.device).float()
         seen = None
         if self.stage.kind == "prior":
             terms = self._prior_terms(pictures[:, 0], streams)
         else:
             terms, seen = self._codec_terms(pictures, batch, streams)
-        figures = self._reduced(terms)
-        self._learn(terms, figures)
+        # What has to be read waits for the device: it is read when all is asked of it.
+        sums = self._sums(terms)
+        norm = self._learn(terms)
+        figures = self._read(*sums, norm)
         if self.critics and not self.guard.off:
             self._teach_critics(seen, streams, figures)
         if self.critics and self.guard.see(figures["psnr"], self.stage.psnr_floor):
@@ -253,21 +268,20 @@ class StageRun:
         stage, context, losses = self.stage, self.context, self.stage.losses
         autocast = context.progress.autocast
         uniform = streams.uniform(Purpose.ROUNDING, *noise_shapes(self.model, stage.frames, stage.crop))
-        quality = torch.from_numpy(batch.quality).to(self.device)
-        result = unroll(
-            self.model,
-            pictures,
-            torch.from_numpy(batch.motion).to(self.device),
-            torch.from_numpy(batch.intra).to(self.device),
-            torch.from_numpy(batch.reset).to(self.device),
-            quality,
-            self.state,
-            Noise(uniform[0] - 0.5, uniform[1] - 0.5),
-            autocast=autocast,
-            cascade=stage.kind != "inter",
-            checkpointing=stage.checkpointing,
-            code=context.code,
-        )
+        fields = (batch.motion, batch.intra, batch.reset, batch.quality)
+        motion, intra, reset, quality = (on_device(field, self.device) for field in fields)
+        noise = Noise(uniform[0] - 0.5, uniform[1] - 0.5)
+        if self.frames is None:
+            frames = Frames(
+                self.model,
+                autocast=autocast,
+                cascade=stage.kind != "inter",
+                checkpointing=stage.checkpointing,
+                code=context.code,
+            )
+            example = (pictures, motion, intra, reset, quality, noise)
+            self.frames = frames if self.device.type == "cpu" else captured(frames, self.state, *example)
+        result = unroll(self.frames, pictures, motion, intra, reset, quality, self.state, noise)
         self.state = result.state
         self.shown = Shown(pictures, result.reference.detach(), result.x0.detach())
         terms = terms_of.codec_terms(stage, result, pictures, batch, quality, context.progress.stage_steps)
@@ -318,45 +332,47 @@ class StageRun:
         (normal,) = streams.normal(noise, tuple(seen.shown.shape[1:]))
         return noise_levels(self.stage, uniform[seen.rows]), normal[seen.rows]
 
-    def _reduced(self, terms: terms_of.Terms) -> dict[str, float]:
-        """Figures averaged over all processes; a loss that is not finite stops all of them."""
+    def _sums(self, terms: terms_of.Terms) -> tuple[list[str], Tensor]:
+        """Names of figures, and their sums and counts over all processes (2, N) on the device."""
         stage = self.stage
         names = ["loss", "denoising"] if stage.kind == "prior" else ["loss", "rate", *stage.losses.used]
-        plain = [] if stage.kind == "prior" else ["psnr", "psnr_reference", "bpp_intra", "bpp_inter"]
+        if stage.kind != "prior":
+            names += PLAIN
         terms.figures["loss"] = (torch.stack(list(terms.weighted.values())).sum().detach(), 1.0)
         absent = (torch.zeros((), device=self.device), 0.0)
-        pairs = [terms.figures.get(name, absent) for name in (*names, *plain)]
+        pairs = [terms.figures.get(name, absent) for name in names]
         sums = torch.stack([value.double() for value, _ in pairs])
-        counts = torch.tensor([count for _, count in pairs], dtype=torch.float64, device=self.device)
-        total = self.processes.total(torch.stack([sums, counts])).cpu()
-        bad = [name for name, value in zip(names, total[0], strict=False) if not math.isfinite(value)]
-        if bad:
-            where = f"stage {stage.name}, step {self.context.progress.steps}"
-            which = ", ".join(name for name in bad if name != "loss") or "loss"
-            raise S2vcError(
-                f"{where}: the loss is not finite in {which}: go on from the last checkpoint at a lower rate"
-            )
-        return {
-            name: value / count
-            for name, value, count in zip((*names, *plain), *total.tolist(), strict=True)
-            if count
-        }
+        counts = on_device(np.array([count for _, count in pairs], np.float64), self.device)
+        return names, self.processes.total(torch.stack([sums, counts]))
 
-    def _learn(self, terms: terms_of.Terms, figures: dict[str, float]) -> None:
+    def _read(self, names: list[str], total: Tensor, norm: Tensor) -> dict[str, float]:
+        """Figures averaged over all processes; a loss or gradient that is not finite stops all of them."""
+        sums, counts = total.cpu().tolist()
+        where = f"stage {self.stage.name}, step {self.context.progress.steps}"
+        advice = "go on from the last checkpoint at a lower rate"
+        pairs = [(name, value) for name, value in zip(names, sums, strict=True) if name not in PLAIN]
+        bad = [name for name, value in pairs if not math.isfinite(value)]
+        if bad:
+            which = ", ".join(name for name in bad if name != "loss") or "loss"
+            raise S2vcError(f"{where}: the loss is not finite in {which}: {advice}")
+        if not math.isfinite(float(norm)):
+            raise S2vcError(f"{where}: the gradient is not finite though the loss is: {advice}")
+        figures = {
+            name: value / count for name, value, count in zip(names, sums, counts, strict=True) if count
+        }
+        return figures | {"gradient": float(norm)}
+
+    def _learn(self, terms: terms_of.Terms) -> Tensor:
+        """One step of the optimisers; the gradient's norm before it was clipped."""
         for optimiser in self.optimisers.values():
             optimiser.zero_grad(set_to_none=True)
         torch.stack(list(terms.weighted.values())).sum().backward()
         learning = [p for o in self.optimisers.values() for g in o.param_groups for p in g["params"]]
         self.processes.average_gradients(learning)
-        norm = float(torch.nn.utils.clip_grad_norm_(learning, self.stage.clip))
-        if not math.isfinite(norm):
-            raise S2vcError(
-                f"stage {self.stage.name}, step {self.context.progress.steps}: the gradient is not finite "
-                "though the loss is: go on from the last checkpoint at a lower rate"
-            )
+        norm: Tensor = torch.nn.utils.clip_grad_norm_(learning, self.stage.clip)
         for optimiser in self.optimisers.values():
             optimiser.step()
-        figures["gradient"] = norm
+        return norm
 
     def _teach_critics(
         self, seen: terms_of.Seen | None, streams: StepStreams, figures: dict[str, float]

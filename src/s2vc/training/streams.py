@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +31,11 @@ class Purpose(IntEnum):
 def stream(seed: int, purpose: Purpose, *key: int) -> np.random.Generator:
     """A Philox generator of its own for this seed, purpose and key."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, int(purpose), *key])))
+
+
+def on_device(array: NDArray[Any], device: torch.device) -> Tensor:
+    """A tensor of an array's values; a GPU's queue goes on meanwhile."""
+    return torch.from_numpy(array).to(device, non_blocking=True)
 
 
 class StepStreams:

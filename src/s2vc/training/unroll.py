@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from s2vc.nn.tiny.codec import Buffer
@@ -134,8 +134,97 @@ def code_frame(
     return after.reference, after.feature, memory, residual, index, z, z_index
 
 
+class Frames(nn.Module):
+    """T frames of B sequences, coded in turn, then shown by the generator: tensors in, tensors out.
+
+    ``cascade``: a frame's loss reaches the frames before it through feature buffer and diffusion buffer
+    (paper §3.4); otherwise each frame learns for itself. ``checkpointing``: a frame's activations are
+    computed again for its gradient. ``code``: ``code_frame``, or what it was compiled to.
+    """
+
+    def __init__(
+        self,
+        model: TinyModel,
+        *,
+        autocast: bool,
+        cascade: bool = True,
+        checkpointing: bool = False,
+        code: Callable[..., tuple[Tensor, ...]] = code_frame,
+    ) -> None:
+        super().__init__()
+        self.model, self.code = model, code
+        self.autocast, self.cascade, self.checkpointing = autocast, cascade, checkpointing
+
+    def forward(
+        self,
+        pictures: Tensor,
+        motion: Tensor,
+        intra: Tensor,
+        reset: Tensor,
+        quality: Tensor,
+        latent_noise: Tensor,
+        hyper_noise: Tensor,
+        reference: Tensor,
+        feature: Tensor,
+        memory: Tensor,
+        *levels: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """Pictures, references, bits, their proxy and features; then what the next step begins with."""
+        references, features, symbols = [], [], []
+        with torch.autocast(pictures.device.type, torch.bfloat16, enabled=self.autocast):
+            for t in range(pictures.shape[1]):
+                given = (
+                    *(pictures[:, t], motion[:, t], intra[:, t], reset[:, t], quality),
+                    *(reference, feature, memory),
+                )
+                if self.checkpointing:
+                    coded = checkpoint(
+                        self.code, self.model, *given, use_reentrant=False, preserve_rng_state=False
+                    )
+                else:
+                    coded = self.code(self.model, *given)
+                reference, feature, memory, *rest = coded
+                references.append(reference)
+                features.append(feature)
+                symbols.append(rest)
+                if not self.cascade:
+                    reference, feature = reference.detach(), feature.detach()
+            shown, kept = torch.stack(features, 1), torch.stack(references, 1)
+            x0, after = _show(self.model, shown, kept, intra, (levels[0], levels[1], levels[2]), self.cascade)
+        # All frames at once: the arithmetic is small and made of many steps.
+        residual, index, z, z_index = (
+            torch.stack(parts, 1).flatten(0, 1) for parts in zip(*symbols, strict=True)
+        )
+        y_bits, y_proxy = count_bits(residual, index, latent_noise.flatten(0, 1))
+        z_bits, z_proxy = count_bits(z, z_index, hyper_noise.flatten(0, 1))
+        shape = pictures.shape[:2]
+        bits, proxy = (y_bits + z_bits).reshape(shape), (y_proxy + z_proxy).reshape(shape)
+        return x0, kept, bits, proxy, shown, reference, feature, memory, *after
+
+
+def captured(
+    frames: Frames,
+    state: State,
+    pictures: Tensor,
+    motion: Tensor,
+    intra: Tensor,
+    reset: Tensor,
+    quality: Tensor,
+    noise: Noise,
+) -> nn.Module:
+    """``frames`` as two CUDA graphs, forward and backward, for tensors of the examples' shapes.
+
+    A step is ten thousand small kernels, which a GPU computes faster than Python asks for them.
+    """
+    examples = (pictures, motion, intra, reset, quality, noise.latent, noise.hyper)
+    examples += (state.buffer.reference, state.buffer.feature, state.memory, *state.levels)
+    copies = tuple(tensor.clone() for tensor in examples)
+    torch.cuda.make_graphed_callables(frames, copies, allow_unused_input=True)  # type: ignore[no-untyped-call]
+    return frames  # whose forward it has replaced
+
+
 def unroll(
-    model: TinyModel,
+    frames: nn.Module,
     pictures: Tensor,
     motion: Tensor,
     intra: Tensor,
@@ -143,54 +232,19 @@ def unroll(
     quality: Tensor,
     state: State,
     noise: Noise,
-    *,
-    autocast: bool,
-    cascade: bool = True,
-    checkpointing: bool = False,
-    code: Callable[..., tuple[Tensor, ...]] = code_frame,
 ) -> Unrolled:
-    """T frames of B sequences, coded in turn, then shown by the generator.
+    """What ``frames`` (:class:`Frames`, or a graph of it) makes of a step's batch.
 
     pictures: float levels (B, T, 3, h, w); motion (B, T, h/16, w/16, 2); flags (B, T); quality (B,).
-    ``cascade``: a frame's loss reaches the frames before it through feature buffer and diffusion buffer
-    (paper §3.4); otherwise each frame learns for itself. ``checkpointing``: a frame's activations are
-    computed again for its gradient. ``code``: ``code_frame``, or what it was compiled to.
     """
-    reference, feature, memory = state.buffer.reference, state.buffer.feature, state.memory
-    references, features, symbols = [], [], []
-    device = pictures.device.type
-    with torch.autocast(device, torch.bfloat16, enabled=autocast):
-        for t in range(pictures.shape[1]):
-            given = (
-                *(pictures[:, t], motion[:, t], intra[:, t], reset[:, t], quality),
-                *(reference, feature, memory),
-            )
-            if checkpointing:
-                coded = checkpoint(code, model, *given, use_reentrant=False, preserve_rng_state=False)
-            else:
-                coded = code(model, *given)
-            reference, feature, memory, *rest = coded
-            references.append(reference)
-            features.append(feature)
-            symbols.append(rest)
-            if not cascade:
-                reference, feature = reference.detach(), feature.detach()
-        stacked = torch.stack(features, 1), torch.stack(references, 1)
-        x0, levels = _show(model, *stacked, intra, state.levels, cascade)
-    # All frames at once: the arithmetic is small and made of many steps.
-    residual, index, z, z_index = (
-        torch.stack(parts, 1).flatten(0, 1) for parts in zip(*symbols, strict=True)
+    buffer = state.buffer
+    x0, kept, bits, proxy, shown, *after = frames(
+        *(pictures, motion, intra, reset, quality, noise.latent, noise.hyper),
+        *(buffer.reference, buffer.feature, state.memory, *state.levels),
     )
-    y_bits, y_proxy = count_bits(residual, index, noise.latent.flatten(0, 1))
-    z_bits, z_proxy = count_bits(z, z_index, noise.hyper.flatten(0, 1))
-    shape = pictures.shape[:2]
-    bits, proxy = (y_bits + z_bits).reshape(shape), (y_proxy + z_proxy).reshape(shape)
-    kept = State(
-        Buffer(reference.detach(), feature.detach()),
-        memory.detach(),
-        (levels[0].detach(), levels[1].detach(), levels[2].detach()),
-    )
-    return Unrolled(x0, stacked[1], bits, proxy, stacked[0], kept)
+    reference, feature, memory, *levels = (tensor.detach() for tensor in after)
+    carried = State(Buffer(reference, feature), memory, (levels[0], levels[1], levels[2]))
+    return Unrolled(x0, kept, bits, proxy, shown, carried)
 
 
 def _show(
