@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from fractions import Fraction
 
+import numpy as np
 import pytest
 
 import s2vc
@@ -86,14 +88,42 @@ def test_a_buffer_too_small_is_said(film, model, tmp_path):
     assert "did not fit the buffer at the lowest quality" in made.warnings[0]
 
 
-def test_a_quality_target_is_met_by_the_plan(film, model, tmp_path):
-    found = s2vc.plan(film, model=model, quality_target="psnr=21.5", frames=16)
-    assert found.metric == "psnr"
-    assert found.value is not None
+def test_a_quality_target_is_met(film, model, scene, tmp_path):
+    from s2vc.api.measures import load_measure
+
+    found = s2vc.plan(film, model=model, quality_target="psnr=25", frames=40)
+    assert found.metric == "psnr" and found.met
+    assert found.value == pytest.approx(25, rel=0.015)
     assert len(found.evaluations) <= 4
-    made = s2vc.encode(film, tmp_path / "a.s2vc", model=model, quality_target="psnr=21.5", frames=16)
-    assert s2vc.info(tmp_path / "a.s2vc").quality == [found.quality]
-    assert bool(made.warnings) != found.met
+    made = s2vc.encode(film, tmp_path / "a.s2vc", model=model, quality_target="psnr=25", frames=40)
+    assert not made.warnings
+    with open(tmp_path / "a.s2vc", "rb") as stream:
+        shown = [frame.picture for frame in s2vc.Decoder(stream, model=model)]
+    value = np.mean([load_measure("psnr")([a], [b]) for a, b in zip(scene(40), shown, strict=True)])
+    assert value == pytest.approx(25, rel=0.015)
+
+
+def test_the_encoder_shows_what_a_decoder_will(model, scene):
+    stream, looks = io.BytesIO(), []
+    with s2vc.Encoder(stream, 50, 38, model=model, keyint=9) as encoder:
+        for picture in scene(14):
+            encoder.write(picture)
+            looks.append(encoder.look())
+    stream.seek(0)
+    for number, frame in enumerate(s2vc.Decoder(stream, model=model)):
+        assert len(looks[number]) == min(4, number + 1)
+        # a picture depends on three before it, in windows of other lengths: rounding may differ
+        assert np.abs(looks[number][-1].astype(int) - frame.picture).max() <= 1
+
+
+def test_a_target_can_be_resumed(film, model, tmp_path):
+    """Nothing is measured on the way then, so that what was coded before need not be painted."""
+    wishes = {"model": model, "quality_target": "psnr=25", "frames": 40, "keyint": 8, "resume": True}
+    s2vc.encode(film, tmp_path / "a.s2vc", **wishes)
+    whole = (tmp_path / "a.s2vc").read_bytes()
+    (tmp_path / "b.s2vc.part").write_bytes(whole[: len(whole) * 2 // 3])
+    s2vc.encode(film, tmp_path / "b.s2vc", **wishes)
+    assert (tmp_path / "b.s2vc").read_bytes() == whole
 
 
 def test_a_quality_out_of_reach_is_said(film, model, tmp_path):

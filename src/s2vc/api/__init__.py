@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from .files import DecodeResult, EncodeResult, decode, encode
     from .inspection import FileInfo, VerifyResult, info, verify
     from .models import Model, load
+    from .probes import EncodePlan
     from .streams import Decoder, Encoder
-    from .targets import EncodePlan, plan
+    from .targets import plan
 
 __all__ = [
     "DecodeResult",
@@ -48,7 +49,8 @@ _HOMES = {
     "s2vc.api.inspection": ("FileInfo", "VerifyResult", "info", "verify"),
     "s2vc.api.models": ("Model", "load"),
     "s2vc.api.streams": ("Decoder", "Encoder"),
-    "s2vc.api.targets": ("EncodePlan", "plan"),
+    "s2vc.api.probes": ("EncodePlan",),
+    "s2vc.api.targets": ("plan",),
 }
 
 

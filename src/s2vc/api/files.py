@@ -31,7 +31,8 @@ from .rates import Coded, ControlMaker, Judge, NullFile, RateRequest, run_passes
 from .resuming import ContinuedFile
 from .sources import PathLike, binary_input, name
 from .streams import Decoder, Encoder, longest_interval, video_info
-from .targets import target_quality
+from .target_control import TargetControl
+from .targets import target_control
 
 ProgressCallback: TypeAlias = Callable[..., None]
 Seconds: TypeAlias = "str | float | Fraction | None"
@@ -173,13 +174,13 @@ def encode(
         raise OutputError("frames that were coded before are not painted again: resume without recon")
     set_threads(threads)
     request = RateRequest(bitrate, target_size, bpp, max_bitrate, bufsize, passes, quality)
-    warning = None
+    aiming = None
     if quality_target is not None:
         if request:
             raise ValueError("give a rate, a size or a quality target, not two of them")
         model = load(model, device) if isinstance(model, str) else model
-        quality, warning = target_quality(
-            quality_target, source, model, strict, keyint, start=start, duration=duration, frames=frames,
+        aiming = target_control(
+            quality_target, source, model, not resume, start=start, duration=duration, frames=frames,
             scale=scale,
         )  # fmt: skip
 
@@ -217,10 +218,11 @@ def encode(
             strict=strict,
             intra_only=not model.networks.quality_per_frame,
         )
+    elif aiming is not None:
+        made = once(lambda info, keyint: aiming, lambda coded: aiming.judge(strict), False)
     else:
         made = once(None, None, False)
-    warnings = made.warnings if warning is None else (*made.warnings, warning)
-    return replace(made, seconds=time.monotonic() - began, warnings=warnings)
+    return replace(made, seconds=time.monotonic() - began)
 
 
 def _encode_once(
@@ -284,6 +286,8 @@ def _encode_once(
             for packet in reader.packets():
                 encoder.write_packet(packet)
             encoder.write(frame.rgb, frame.pts, frame.duration)
+            if isinstance(controller, TargetControl):
+                controller.saw(frame.rgb, encoder.look)
             first = frame.pts if encoder.frames == 1 else first
             last, length = frame.pts, frame.duration
             if progress is not None:

@@ -1,8 +1,9 @@
-"""What a quality target may be given in: metrics of decoded pictures, for probes of an encode."""
+"""What a quality target may be given in: metrics of decoded pictures, measured while a video is coded."""
 
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
@@ -20,13 +21,23 @@ Measure = Callable[[Pictures, Pictures], float]
 
 HIGHER_IS_BETTER = {"psnr": True, "vmaf": True, "lpips-vgg": False, "lpips-alex": False, "dists": False}
 
-_STEP = 4  # networks see every so many frames
+PRICES = {"psnr": 0.1, "vmaf": 3.0, "lpips-vgg": 5.0, "lpips-alex": 0.4, "dists": 5.0}
+"""What measuring a run of a few frames costs, about, in encoded frames (docs/rate-control.md)."""
+
+_STEP = 4  # networks see every so many frames, the last among them
 _PSNR_CAP = 100.0
+_RISES = {"psnr": 0.13, "vmaf": 0.8}  # dB, points
+_DISTANCE_RISE = 0.02
+_LEAST_DISTANCE = 1e-4
 
 
 @dataclass(frozen=True)
 class QualityTarget:
-    """A metric and the value it is to reach: at least, or where less is better at most."""
+    """A metric and the value it is to reach: at least, or where less is better at most.
+
+    A metric's ``goodness`` rises with quality, near a straight line in it: the value itself, or of a distance
+    the negative logarithm.
+    """
 
     metric: str
     value: float
@@ -49,6 +60,21 @@ class QualityTarget:
     @property
     def higher_is_better(self) -> bool:
         return HIGHER_IS_BETTER[self.metric]
+
+    @property
+    def rise(self) -> float:
+        """Goodness a step of quality, about, of any model."""
+        return _RISES.get(self.metric, _DISTANCE_RISE)
+
+    def slack(self, share: float) -> float:
+        """The goodness that such a share of the value is worth."""
+        return share * self.value if self.higher_is_better else share
+
+    def goodness(self, value: float) -> float:
+        return value if self.higher_is_better else -math.log(max(value, _LEAST_DISTANCE))
+
+    def value_of(self, goodness: float) -> float:
+        return goodness if self.higher_is_better else math.exp(-goodness)
 
 
 def load_measure(metric: str, device: str = "cpu") -> Measure:
@@ -82,7 +108,7 @@ def _network(metric: str, device: str) -> Measure:
 
     def measure(source: Pictures, decoded: Pictures) -> float:
         values: list[float] = []
-        for a, b in zip(source[::_STEP], decoded[::_STEP], strict=True):
+        for a, b in zip(source[::-_STEP], decoded[::-_STEP], strict=True):
             pair = torch.from_numpy(np.stack([a, b])).to(place).permute(0, 3, 1, 2).float() / 255
             with torch.inference_mode():
                 features = network.features(pair)
@@ -119,4 +145,5 @@ def _vmaf(source: Pictures, decoded: Pictures) -> float:
             said = ran.stderr.decode(errors="replace").strip().rpartition("\n")[2]
             raise InputError(f"ffmpeg could not measure vmaf ({said}): choose another metric")
         log = json.loads((Path(folder) / "log").read_text(encoding="utf-8"))
-    return float(np.mean([frame["metrics"]["vmaf"] for frame in log["frames"]]))
+    values = [frame["metrics"]["vmaf"] for frame in log["frames"]]
+    return float(np.mean(values[1:] or values))  # the first sees no motion

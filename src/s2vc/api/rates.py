@@ -20,7 +20,7 @@ _SLACK_BITS = 64  # by which the container's last bits may differ from the pass 
 _USUAL_RATE = 25
 
 
-ControlMaker = Callable[[VideoInfo, int], RateControl]
+ControlMaker = Callable[[VideoInfo, int], QualityControl]
 """(video, longest interval of I-frames in frames) -> the control of one pass."""
 
 

@@ -198,6 +198,10 @@ class Encoder:
         self._last = time
         self.frames += 1
 
+    def look(self) -> list[NDArray[np.uint8]]:
+        """What a decoder shows of the last pictures, four at most, rendered now."""
+        return self._coder.look()
+
     def write_packet(self, packet: TrackPacket) -> None:
         """Add a packet of another track: any time before the next picture that is due with it or later."""
         self._held.append(packet)

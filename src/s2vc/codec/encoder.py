@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from s2vc.codec.packets import checksum_bytes, read_packet, write_packet
 from s2vc.codec.protocol import FrameKind, FrameModel, Picture
 from s2vc.codec.rate_control import QualityControl
 from s2vc.codec.scene_cuts import IntraPlacement
-from s2vc.codec.schedule import Schedule, padded_size, windows
+from s2vc.codec.schedule import LOOK_BACK, Schedule, padded_size, windows
 
 
 @dataclass
@@ -85,6 +86,8 @@ class VideoEncoder:
         self._render_state = model.new_render_state(*self._size)
         self._memory: Any = None
         self._chunk = _Open()
+        self._features: Any = None
+        self._last: deque[tuple[Any, FrameKind]] = deque(maxlen=LOOK_BACK + 1)
 
     def push(self, picture: Picture, time: int, duration: int = 0) -> Iterator[CodedChunk]:
         """Code one frame; yields the chunk before once this frame opens another (``low_delay``: its own)."""
@@ -111,6 +114,8 @@ class VideoEncoder:
             packet = self._code(padded, kind)
         else:
             packet, kind = self._code_controlled(padded, kind, self._control)
+        if not self._known:
+            self._last.append((self._features, kind))
         self._chunk.packets.append(packet)
         self._chunk.kinds.append(kind)
         self._chunk.times.append(time)
@@ -161,10 +166,17 @@ class VideoEncoder:
 
         parts = self.model.symbols.parts(kind, self._memory)
         packet = write_packet(parts, source, self._checksum_bytes)
-        self._buffer, features = analysis.finish()
+        self._buffer, self._features = analysis.finish()
         if self.reconstruct:
-            self._chunk.features.append(features)
+            self._chunk.features.append(self._features)
         return packet
+
+    def look(self) -> list[Picture]:
+        """What a decoder shows of the last frames, four at most, rendered now: the last one as it will be."""
+        features, kinds = zip(*self._last, strict=True)
+        state = self.model.new_render_state(*self._size)
+        shown, _ = self.model.render(features, kinds, state)
+        return [picture[: self.height, : self.width] for picture in shown]
 
     def flush(self) -> Iterator[CodedChunk]:
         """Close the open chunk, if there is one."""

@@ -69,6 +69,16 @@ class LeakyBucket:
         return self.level <= self.size
 
 
+def smooth(wanted: float, before: int | None, intra: bool) -> int:
+    """The quality nearest to the one wanted, 0 … 63, that the frame before (None: there is none) allows."""
+    if before is None:
+        return int(np.clip(round(wanted), 0, QUALITIES - 1))
+    if abs(wanted - before) < _HYSTERESIS:
+        return before
+    step = LARGEST_INTRA_STEP if intra else LARGEST_STEP
+    return int(np.clip(round(wanted), before - step, before + step))
+
+
 class RateControl:
     """A plan, held to a smooth quality, a bucket and a total that must not be exceeded.
 
@@ -110,17 +120,11 @@ class RateControl:
         wanted = self.plan.wanted(intra, seconds)
         if self.bucket is not None:
             wanted = min(wanted, self._bucket_quality(intra))
-        quality = self._smooth(wanted, intra)
+        if self.intra_only and not intra and self._current is not None:
+            wanted = self._current
+        quality = smooth(wanted, self._current, intra)
         self._current = min(quality, self._fitting(self.plan.frame_bits(intra), quality))
         return self._current
-
-    def _smooth(self, wanted: float, intra: bool) -> int:
-        if self._current is None:
-            return int(np.clip(round(wanted), 0, QUALITIES - 1))
-        if abs(wanted - self._current) < _HYSTERESIS or (self.intra_only and not intra):
-            return self._current
-        step = LARGEST_INTRA_STEP if intra else LARGEST_STEP
-        return int(np.clip(round(wanted), self._current - step, self._current + step))
 
     def _bucket_quality(self, intra: bool) -> float:
         """The quality at which the bucket comes to a calm level within the time that it takes to leak out (in
