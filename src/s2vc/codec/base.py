@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from threading import Lock
 from typing import Literal
 
 import diffusers
@@ -12,7 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from s2vc.codec.base_frame import MULTIPLE, BaseFeatures, BaseFrame, BasePoint, BaseState
+from s2vc.codec.base_frame import (
+    MULTIPLE,
+    RUNNING,
+    BaseFeatures,
+    BaseFrame,
+    BasePoint,
+    BaseState,
+    exact,
+)
 from s2vc.codec.protocol import FrameKind, Integers, Part, Parts, Picture
 from s2vc.codec.schedule import rate_point
 from s2vc.nn.base.inter import LIMIT
@@ -45,15 +52,14 @@ class BaseSymbols:
         return BaseMemory(BaseState((height, width)) if before is None else before.state)
 
     def frame(self, state: BaseState, kind: FrameKind) -> BaseFrame:
-        return BaseFrame(self.choose, state, kind)
+        with exact():
+            return BaseFrame(self.choose, state, kind)
 
     def parts(self, kind: FrameKind, memory: BaseMemory) -> Parts:
-        with torch.inference_mode():
-            frame, memory.frame = memory.frame, None
-            if frame is None:
-                frame = self.frame(memory.state, kind)
-            parts = frame.parts()
-        # Not across the yields: inference mode belongs to a thread, not to a generator.
+        frame, memory.frame = memory.frame, None
+        if frame is None:
+            frame = self.frame(memory.state, kind)
+        parts = frame.parts()
         part = _step(parts, None)
         while part is not None:
             symbols = yield part
@@ -61,12 +67,12 @@ class BaseSymbols:
         memory.state = frame.state
 
 
-@torch.inference_mode()
 def _step(parts: Parts, symbols: Integers | None) -> Part | None:
-    try:
-        return next(parts) if symbols is None else parts.send(symbols)
-    except StopIteration:
-        return None
+    with exact():  # not across the yields of ``parts``: it belongs to a thread, not to a generator
+        try:
+            return next(parts) if symbols is None else parts.send(symbols)
+        except StopIteration:
+            return None
 
 
 class BaseFrameModel:
@@ -90,44 +96,45 @@ class BaseFrameModel:
     ) -> None:
         self.points, self.device, self.light = points, device, light
         if device.type == "cuda":
-            # Shorter mantissas or another algorithm would read other symbols.
+            # Shorter mantissas would read other symbols.
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-            torch.backends.cudnn.benchmark = False
         self.profile = f"{device.type}, float32, torch {torch.__version__}, diffusers {diffusers.__version__}"
         self._load = load
-        self._lock = Lock()
         self._last: tuple[int, BasePoint] | None = None
         self.symbols = BaseSymbols(self._choose)
 
     def _choose(self, quality: int) -> BasePoint:
         number = rate_point(quality, self.points)
-        with self._lock:  # symbols are read on a thread of their own
-            if self._last is None or self._last[0] != number:
-                self._last = None  # not two points in memory where none before is in use
-                self._last = number, BasePoint(self._load(number))
-            return self._last[1]
+        if self._last is None or self._last[0] != number:
+            self._last = None  # not two points in memory where none before is in use
+            self._last = number, BasePoint(self._load(number))
+        return self._last[1]
 
     def new_buffer(self, height: int, width: int) -> BaseState:
         return BaseState((height, width))
 
-    @torch.inference_mode()
     def analyse(
         self, picture: Picture, buffer: BaseState, memory: BaseMemory, kind: FrameKind
     ) -> BaseAnalysis:
-        return BaseAnalysis(self, picture, buffer, memory, kind)
+        with RUNNING, torch.inference_mode():
+            return BaseAnalysis(self, picture, buffer, memory, kind)
 
-    @torch.inference_mode()
     def coding(self, buffer: BaseState, kind: FrameKind) -> BaseCoding:
         return BaseCoding(self.symbols.frame(buffer, kind))
 
     def new_render_state(self, height: int, width: int) -> list[Tensor]:
         return []
 
-    @torch.inference_mode()
     def render(
         self, features: Sequence[BaseFeatures], kinds: Sequence[FrameKind], state: list[Tensor]
     ) -> tuple[list[Picture], list[Tensor]]:
         """Runs of P frames go through the generator at once; the autoencoder takes frames one by one."""
+        with RUNNING, torch.inference_mode():
+            return self._render(features, state)
+
+    def _render(
+        self, features: Sequence[BaseFeatures], state: list[Tensor]
+    ) -> tuple[list[Picture], list[Tensor]]:
         pictures: list[Picture] = []
         start = 0
         while start < len(features):

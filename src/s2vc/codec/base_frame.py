@@ -6,10 +6,13 @@ frame at a time; where two machines differ, the checksum of a packet's symbols s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from collections.abc import Generator as Steps
+from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import groupby
+from threading import RLock
 
 import numpy as np
 import torch
@@ -25,8 +28,22 @@ from s2vc.nn.base.prior import FactorisedPrior, fold, four_pass_masks, scale_ind
 
 MULTIPLE = 64
 LOWEST, HIGHEST_INTRA, HIGHEST_INTER, SCALES = 0.11, 64.0, 16.0, 128
+RUNNING = RLock()
+"""Held by whoever runs networks: the switches of ``exact`` are the process's, and symbols have a thread."""
 LOOK_BACK = 4
 """Frames before a reset that its x0 depends on (ARCHITECTURE §10.2)."""
+
+
+@contextmanager
+def exact() -> Iterator[None]:
+    """The arithmetic of everything that symbols depend on.
+
+    Without cuDNN, which chooses algorithms by the memory that is free: a decoder would read other symbols
+    than the encoder beside it wrote.
+    """
+    without = torch.backends.cudnn.flags(enabled=False, deterministic=True, allow_tf32=False)
+    with RUNNING, torch.inference_mode(), without:
+        yield
 
 
 def gaussian_tables(highest: float) -> Tables:
@@ -48,8 +65,7 @@ def factorised_tables(prior: FactorisedPrior, channels: int) -> Tables:
     edges = torch.arange(-LIMIT, LIMIT + 1, dtype=torch.float64) - 0.5
     grid = edges[None, None, :, None].expand(1, channels, -1, 1)
     with torch.inference_mode():
-        cumulated = prior.double().cdf(grid)[0, :, :, 0].cpu().numpy()
-        prior.float()
+        cumulated = deepcopy(prior).to("cpu", torch.float64).cdf(grid)[0, :, :, 0].numpy()
     lows, tables = [], []
     for channel in cumulated:
         weights = np.diff(channel)

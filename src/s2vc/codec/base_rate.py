@@ -9,6 +9,7 @@ import torch
 
 from s2vc.bitstream import Chunk, Header, Packet
 from s2vc.codec.base import BaseFrameModel
+from s2vc.codec.base_frame import exact
 from s2vc.codec.packets import read_packet
 from s2vc.codec.protocol import FrameKind, Parts
 from s2vc.codec.schedule import padded_size
@@ -35,7 +36,6 @@ def reported_rate(model: BaseFrameModel, header: Header, chunks: Iterable[Chunk]
     return fmean(rates)
 
 
-@torch.inference_mode()
 def _estimated_bits(
     model: BaseFrameModel, packet: Packet, quality: int, size: tuple[int, int], checksum_bytes: int
 ) -> float:
@@ -58,7 +58,9 @@ def _estimated_bits(
             except StopIteration:
                 return
 
-    if read_packet(counted(), packet, checksum_bytes) is None:
+    with exact():
+        read = read_packet(counted(), packet, checksum_bytes)
+    if read is None:
         raise SymbolMismatchError(
             "an I frame reads differently here than where it was encoded: measure there"
         )

@@ -6,6 +6,7 @@ import re
 
 import torch
 from diffusers import AutoencoderTiny
+from diffusers.utils.logging import set_verbosity_error
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -33,8 +34,11 @@ def load_light(place: str, device: torch.device, dtype: torch.dtype) -> LightDec
                 }
             )
         else:
+            set_verbosity_error()  # its remarks on its own files mean nothing to who decodes
             name = TAESD if place == "light" else place
-            decoder = AutoencoderTiny.from_pretrained(name, use_safetensors=True).decoder
+            decoder = AutoencoderTiny.from_pretrained(
+                name, use_safetensors=True, low_cpu_mem_usage=False
+            ).decoder
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import RLock
 from typing import Any
 
 import torch
@@ -31,7 +30,7 @@ class BaseModel:
 
     ``load``: gives a network of ``NETWORKS`` by name, for inference in a dtype on the device. ``dtype``: what
     generators and autoencoder draw in; all that symbols depend on is float32. ``offload``: a generator is
-    there while it runs and no longer, and one at a time.
+    there while it runs and no longer. Not for several threads at once.
     """
 
     def __init__(
@@ -43,7 +42,6 @@ class BaseModel:
         self.dtype, self.offload = dtype, offload
         self._load = load
         self._kept: dict[tuple[str, torch.dtype], Any] = {}
-        self._lock = RLock()  # symbols are read on a thread of their own
 
     @property
     def intra(self) -> IntraCodec:
@@ -66,15 +64,13 @@ class BaseModel:
         if dtype == self.dtype and not self.offload:
             yield self._keep(name, dtype)
         else:
-            with self._lock:
-                network = self._load(name, dtype)
-                try:
-                    yield network  # type: ignore[misc]
-                finally:
-                    network.to("meta")  # frees the weights, whoever still holds the network
+            network = self._load(name, dtype)
+            try:
+                yield network  # type: ignore[misc]
+            finally:
+                network.to("meta")  # frees the weights, whoever still holds the network
 
     def _keep(self, name: str, dtype: torch.dtype) -> Any:
-        with self._lock:
-            if (name, dtype) not in self._kept:
-                self._kept[name, dtype] = self._load(name, dtype)
-            return self._kept[name, dtype]
+        if (name, dtype) not in self._kept:
+            self._kept[name, dtype] = self._load(name, dtype)
+        return self._kept[name, dtype]
