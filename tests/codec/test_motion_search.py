@@ -65,3 +65,15 @@ def test_the_same_field_every_time(picture):
     current = moved(picture, 3, -2)
     fields = [MotionSearch()(current, picture, 30.0) for _ in range(2)]
     np.testing.assert_array_equal(*fields)
+
+
+def test_what_was_searched_before_does_not_matter(scene):
+    """OpenCV's flow keeps settings that it chose for small pictures."""
+    noise = np.random.default_rng(2).integers(-40, 41, (2, 160, 256, 3))
+    first, second = (
+        np.clip(picture.astype(int) + n, 0, 255).astype(np.uint8)
+        for picture, n in zip(scene(12, 256, 160)[::11], noise, strict=True)
+    )
+    used = MotionSearch()
+    used(*scene(2, 32, 32), 20.0)
+    np.testing.assert_array_equal(used(second, first, 20.0), MotionSearch()(second, first, 20.0))

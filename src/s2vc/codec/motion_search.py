@@ -24,9 +24,6 @@ Field = NDArray[np.int16]
 class MotionSearch:
     """Searches fields for pictures of one size; ``smoothness`` is λ, SAD (8-bit luma levels) a bit."""
 
-    def __init__(self) -> None:
-        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-
     def __call__(
         self, current: Picture, reference: Picture, smoothness: float, previous: Field | None = None
     ) -> Field:
@@ -52,7 +49,9 @@ class MotionSearch:
         rows, columns = height // BLOCK, width // BLOCK
         if min(height, width) < 2 * BLOCK:  # DIS wants some picture to work with
             return np.zeros((rows, columns, 2), np.int16)
-        flow = self._flow.calc(luma, reference, None)  # type: ignore[call-overload]
+        # A new one each time: one that has seen small pictures has other settings for good.
+        search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        flow = search.calc(luma, reference, None)  # type: ignore[call-overload]
         blocks = flow[::2, ::2].reshape(rows, BLOCK // 2, columns, BLOCK // 2, 2)
         median = np.median(blocks.transpose(0, 2, 1, 3, 4).reshape(rows, columns, -1, 2), axis=2)
         return np.clip(np.rint(median * SUBPIXEL), -LIMIT, LIMIT).astype(np.int16)
