@@ -16,8 +16,9 @@ pytest.importorskip("torch")
 from s2vc.bench.codecs import ffmpeg
 from s2vc.bench.metrics import Meter
 from s2vc.bench.metrics import ffmpeg as module
-from s2vc.bench.metrics.chunk import to_yuv
 from s2vc.errors import S2vcError
+from s2vc.video import ffmpeg as program
+from s2vc.video.colour import limited_yuv
 
 WIDTH, HEIGHT = 75, 50
 
@@ -36,7 +37,7 @@ def by_files(
     inputs = []
     for name, pictures in (("source", source), ("decoded", decoded)):
         path = folder / f"{name}.yuv"
-        path.write_bytes(b"".join(to_yuv(picture).tobytes() for picture in pictures))
+        path.write_bytes(b"".join(limited_yuv(picture).tobytes() for picture in pictures))
         inputs += ["-f", "rawvideo", "-pix_fmt", "yuv444p", "-s", f"{WIDTH}x{HEIGHT}", "-r", str(rate)]
         inputs += ["-i", str(path)]
     for graph in ("[1:v][0:v]libvmaf=log_fmt=json:log_path=vmaf.json", "[0:v][1:v]xpsnr=f=xpsnr.log"):
@@ -84,7 +85,7 @@ def test_without_the_filter_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_an_ffmpeg_that_fails_fails_the_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     picture = np.zeros((40, 40, 3), np.uint8)
-    monkeypatch.setitem(module._GRAPHS, "xpsnr", "[source][decoded]xpsnr=nonsense=1")
+    monkeypatch.setitem(program._GRAPHS, "xpsnr", "[source][decoded]xpsnr=nonsense=1")
     (result,) = Meter(["xpsnr"]).measure([picture] * 3, [[picture] * 3])
     assert isinstance(result, S2vcError)
     assert re.match(r"ffmpeg could not measure xpsnr: exit \d+: .+", str(result))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from s2vc.errors import InputError
+from s2vc.video.colour import limited_yuv
+from s2vc.video.ffmpeg import USUAL_RATE, ComparingFilter, read_vmaf
 
 Pictures = Sequence[NDArray[np.uint8]]
 Measure = Callable[[Pictures, Pictures], float]
@@ -25,7 +24,6 @@ PRICES = {"psnr": 0.1, "vmaf": 3.0, "lpips-vgg": 5.0, "lpips-alex": 0.4, "dists"
 """What measuring a run of a few frames costs, about, in encoded frames (docs/rate-control.md)."""
 
 _STEP = 4  # networks see every so many frames, the last among them
-_PSNR_CAP = 100.0
 _RISES = {"psnr": 0.13, "vmaf": 0.8}  # dB, points
 _DISTANCE_RISE = 0.02
 _LEAST_DISTANCE = 1e-4
@@ -87,12 +85,10 @@ def load_measure(metric: str, device: str = "cpu") -> Measure:
 
 
 def _psnr(source: Pictures, decoded: Pictures) -> float:
-    """Mean of the frames' PSNR over R, G and B, in dB, as ``s2vc bench`` takes it."""
-    values = []
-    for a, b in zip(source, decoded, strict=True):
-        error = float(np.square(a.astype(np.int32) - b).mean())
-        values.append(min(_PSNR_CAP, 10 * np.log10(255**2 / error)) if error else _PSNR_CAP)
-    return float(np.mean(values))
+    """Mean of the frames' PSNR over R, G and B, in dB."""
+    from s2vc.perceptual.psnr import mean_squared_error, psnr
+
+    return float(np.mean([psnr(mean_squared_error(a, b)) for a, b in zip(source, decoded, strict=True)]))
 
 
 def _network(metric: str, device: str) -> Measure:
@@ -121,29 +117,14 @@ def _network(metric: str, device: str) -> Measure:
 
 
 def _vmaf(source: Pictures, decoded: Pictures) -> float:
-    """VMAF v0.6.1 of ffmpeg's libvmaf, the source's picture above the decoded one in one raw stream."""
-    from imageio_ffmpeg import get_ffmpeg_exe
-
+    """VMAF as ``s2vc bench`` takes it, but for the first frame, which sees no motion."""
     height, width, _ = source[0].shape
-    graph = (
-        f"[0:v]format=yuv444p,split[a][b];[a]crop={width}:{height}:0:0[source];"
-        f"[b]crop={width}:{height}:0:{height}[decoded];"
-        "[decoded][source]libvmaf=model=version=vmaf_v0.6.1:log_fmt=json:log_path=log"
-    )
     with tempfile.TemporaryDirectory(prefix="s2vc-vmaf-") as folder:
-        ran = subprocess.run(
-            [
-                *(get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", "-nostats"),
-                *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{2 * height}", "-r", "25"),
-                *("-i", "pipe:0", "-filter_complex", graph, "-f", "null", "-"),
-            ],
-            input=b"".join(np.concatenate(pair).tobytes() for pair in zip(source, decoded, strict=True)),
-            capture_output=True,
-            cwd=folder,  # a filter's option cannot hold every path
-        )
-        if ran.returncode:
-            said = ran.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-            raise InputError(f"ffmpeg could not measure vmaf ({said}): choose another metric")
-        log = json.loads((Path(folder) / "log").read_text(encoding="utf-8"))
-    values = [frame["metrics"]["vmaf"] for frame in log["frames"]]
-    return float(np.mean(values[1:] or values))  # the first sees no motion
+        comparing = ComparingFilter("vmaf", height, width, USUAL_RATE, Path(folder))
+        try:
+            for a, b in zip(source, decoded, strict=True):
+                comparing.write(limited_yuv(a), limited_yuv(b))
+            values, _version = read_vmaf(comparing.finish())
+        finally:
+            comparing.close()
+    return float(np.mean(values[1:] or values))

@@ -163,6 +163,12 @@ def rgb_to_yuv444(rgb: NDArray[np.uint8], colour: Colour) -> NDArray[np.uint8]:
     return planes.astype(np.uint8).reshape(3, height, width)
 
 
+def limited_yuv(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """uint8 (H, W, 3) to uint8 (3, H, W): limited range, the matrix of the size; for metrics of luma."""
+    height, width = rgb.shape[:2]
+    return rgb_to_yuv444(rgb, Colour(guess_matrix(width, height), UNSPECIFIED, UNSPECIFIED, False))
+
+
 def halve_chroma(plane: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A 4:4:4 chroma plane (even sides) to 4:2:0: samples between two rows, on the left of two columns.
 

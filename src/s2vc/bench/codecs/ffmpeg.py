@@ -13,23 +13,8 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from s2vc.bench.codecs.base import CommandCodec, Point
-from s2vc.errors import InputError, S2vcError
-
-FFMPEG_VARIABLE = "S2VC_FFMPEG"
-"""Environment variable that names another ffmpeg than the wheel's."""
-
-
-def ffmpeg() -> str:
-    """The ffmpeg to run. Raises S2vcError where there is none."""
-    if named := os.environ.get(FFMPEG_VARIABLE):
-        return named
-    try:
-        from imageio_ffmpeg import get_ffmpeg_exe
-    except ImportError as error:
-        raise S2vcError(
-            f"no ffmpeg: pip install 's2vc[bench]', or name one with {FFMPEG_VARIABLE}"
-        ) from error
-    return get_ffmpeg_exe()
+from s2vc.errors import InputError
+from s2vc.video.ffmpeg import FFMPEG_VARIABLE, ffmpeg
 
 
 def ffmpeg_version() -> str:

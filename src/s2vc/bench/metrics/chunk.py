@@ -10,8 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from s2vc.video.colour import rgb_to_yuv444
-from s2vc.video.info import UNSPECIFIED, Colour, guess_matrix
+from s2vc.video.colour import limited_yuv
 
 Pictures = NDArray[np.uint8]
 
@@ -45,7 +44,7 @@ class Chunk:
     def yuv(self, number: int | None) -> Pictures:
         """uint8 (F, 3, H, W): 4:4:4, limited range, BT.709 from 1280 wide or 720 high on, else BT.601."""
         if number not in self._yuv:
-            self._yuv[number] = np.stack([to_yuv(picture) for picture in self.pictures[number]])
+            self._yuv[number] = np.stack([limited_yuv(picture) for picture in self.pictures[number]])
         return self._yuv[number]
 
     def flow(self, number: int | None) -> NDArray[np.float32]:
@@ -54,13 +53,6 @@ class Chunk:
             pictures = self.with_before(number)
             self._flow[number] = dense_flow(pictures[:-1], pictures[1:])
         return self._flow[number]
-
-
-def to_yuv(picture: Pictures) -> Pictures:
-    """uint8 RGB (H, W, 3) -> uint8 luma and chroma (3, H, W), limited range, the matrix of the size."""
-    height, width = picture.shape[:2]
-    matrix = guess_matrix(width, height)
-    return rgb_to_yuv444(picture, Colour(matrix, UNSPECIFIED, UNSPECIFIED, False))
 
 
 def dense_flow(first: Pictures, second: Pictures) -> NDArray[np.float32]:

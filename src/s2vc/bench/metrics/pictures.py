@@ -9,16 +9,7 @@ import numpy as np
 import torch
 
 from s2vc.bench.metrics.chunk import Chunk, Measure, summary
-
-PSNR_CAP = 100.0
-"""PSNR of equal pictures, in dB."""
-
-
-def psnr(mean_squared_error: float) -> float:
-    """dB for errors of 8-bit pictures, at most PSNR_CAP."""
-    if mean_squared_error <= 0:
-        return PSNR_CAP
-    return min(PSNR_CAP, float(10 * np.log10(255**2 / mean_squared_error)))
+from s2vc.perceptual.psnr import mean_squared_error, psnr
 
 
 class PeakSignalToNoise(Measure):
@@ -37,7 +28,7 @@ class PeakSignalToNoise(Measure):
         for number in chunk.decodings:
             decoded = chunk.yuv(number)[:, 0] if luma else chunk.pictures[number]
             for a, b in zip(source, decoded, strict=True):
-                self._errors[number].append(float(np.square(a.astype(np.int32) - b).mean()))
+                self._errors[number].append(mean_squared_error(a, b))
 
     def results(self, number: int) -> dict[str, dict[str, Any]]:
         errors = self._errors[number]
