@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from s2vc.errors import ModelError
 from s2vc.models.files import INDEX
+from s2vc.models.mapped import MappedFile
 from s2vc.models.published import adapted_layers
 from s2vc.nn.base.adapters import merge
 from s2vc.nn.base.config import BaseConfig, GeneratorConfig, InterConfig, IntraConfig, VaeConfig
@@ -67,12 +68,12 @@ class ModelFolder:
 
     def reader(self, point: str) -> Callable[[str], Tensor]:
         """What gives a point's tensors by name. They are mapped from disk, not copied."""
-        places: dict[str, Any] = {}
+        places: dict[str, MappedFile] = {}
         for name, points in self.files.items():
             if point not in points:
                 continue
             try:
-                archive = safe_open(self.path / name, framework="pt")
+                archive = MappedFile(self.path / name)
             except (OSError, SafetensorError) as error:
                 raise ModelError(
                     f"{self.path / name} is missing or damaged ({error}): import again"
@@ -84,7 +85,7 @@ class ModelFolder:
                 raise ModelError(
                     f"{self.path} lacks tensor {name} of point {point}: import the release again"
                 )
-            return places[name].get_tensor(name)
+            return places[name].read(name)
 
         return read
 

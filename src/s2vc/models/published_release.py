@@ -13,9 +13,10 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from s2vc.errors import InputError, ModelError
+from s2vc.models.mapped import MappedFile
 from s2vc.models.published import Shapes, Tensor, config_of, layout
 from s2vc.nn.base.config import BaseConfig
 
@@ -77,7 +78,7 @@ class Archive:
                 raise InputError(
                     f"{path} is a Git LFS pointer, not the weights: fetch it with 'git lfs pull'"
                 )
-            self._open = safe_open(path, framework="pt")
+            self._file = MappedFile(path)
         except FileNotFoundError:
             raise InputError(
                 f"{path} is missing: fetch it, or name the points you have with --points"
@@ -85,13 +86,10 @@ class Archive:
         except (OSError, SafetensorError) as error:
             raise InputError(f"{path} is cut or damaged ({error}): fetch it again") from None
         # Sizes are the header's word; a file that ends early was refused above.
-        self.shapes: dict[str, tuple[int, ...]] = {
-            key: tuple(self._open.get_slice(key).get_shape())
-            for key in self._open.keys()  # noqa: SIM118
-        }
+        self.shapes = {key: self._file.shape(key) for key in self._file.keys()}  # noqa: SIM118
 
     def read(self, key: str) -> torch.Tensor:
-        return self._open.get_tensor(key)
+        return self._file.read(key)
 
 
 def _source_key(tensor: Tensor, shapes: Shapes) -> str:
