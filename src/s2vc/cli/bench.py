@@ -97,9 +97,7 @@ def compare(
 @guarded
 def report(
     folders: Folders,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the page goes.")] = Path(
-        "report"
-    ),
+    out: options.PageFolder = Path("report"),
     clips: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Where the clips are (default: the folder S2VC_DATA_DIR names)."),
@@ -119,7 +117,7 @@ def report(
 @guarded
 def drift(
     source: Annotated[Path, typer.Argument(metavar="CLIP|FILE.s2vc", help="What to code, or a coded file.")],
-    model: Annotated[str, typer.Option(metavar="NAME|PATH", help="The model.")] = "tiny",
+    model: options.ModelName = "tiny",
     quality: Annotated[
         list[int] | None, typer.Option(min=0, max=63, help="Code at this quality (repeatable; default 32).")
     ] = None,
@@ -143,9 +141,7 @@ def drift(
     ] = None,
     step: Annotated[int, typer.Option(min=1, metavar="N", help="Every N-th frame of a pass counts.")] = 1,
     weights_dir: Weights = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the JSON here, too.")
-    ] = None,
+    out: options.Report = None,
     debug: options.Debug = False,
 ) -> None:
     """How far pictures of different arithmetics part over time, and what repeated content loses."""
@@ -172,16 +168,14 @@ def speed(
     clip: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Footage, scaled to 426x240 (default: drawn).")
     ] = None,
-    model: Annotated[str, typer.Option(metavar="NAME|PATH", help="The model.")] = "tiny",
+    model: options.ModelName = "tiny",
     quality: Annotated[int, typer.Option(min=0, max=63, help="The quality to code at.")] = 32,
     threads: options.Threads = None,
     frames: Annotated[int, typer.Option(min=1, metavar="N", help="Frames to time.")] = 100,
     long_frames: Annotated[
         int, typer.Option(min=0, metavar="N", help="Frames of the run whose memory is compared; 0: none.")
     ] = 400,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the JSON here, too.")
-    ] = None,
+    out: options.Report = None,
     debug: options.Debug = False,
 ) -> None:
     """Time the networks and everything else, as ratios to a convolution measured in the same run."""

@@ -12,7 +12,7 @@ from .guard import end_damaged, end_differing, guarded, warn
 
 @guarded
 def decode(
-    source: Annotated[str, typer.Argument(metavar="IN.s2vc", help="The file to read, or - for stdin.")],
+    source: options.Stored,
     target: Annotated[
         str,
         typer.Argument(metavar="OUT", help=".mp4, .mkv, .y4m, a folder or pattern of PNG, or - for y4m."),
@@ -21,10 +21,7 @@ def decode(
     duration: options.Duration = None,
     frames: options.Frames = None,
     lossless: Annotated[bool, typer.Option("--lossless", help="FFV1 in .mkv: every pixel kept.")] = False,
-    conceal: Annotated[
-        bool,
-        typer.Option("--conceal", help="Go on behind damage: the last good picture until the next I-frame."),
-    ] = False,
+    conceal: options.Conceal = False,
     model: options.ModelPlace = None,
     device: options.Device = "auto",
     dtype: options.Dtype = None,

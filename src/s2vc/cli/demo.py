@@ -19,7 +19,7 @@ def demo(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the files go.")] = Path(
         "demo-out"
     ),
-    model: Annotated[str, typer.Option(metavar="NAME|PATH", help="The model.")] = "tiny",
+    model: options.ModelName = "tiny",
     quality: Annotated[int, typer.Option(min=0, max=63, help="Higher is better, and larger.")] = 32,
     frames: Annotated[int, typer.Option(min=1, metavar="N", help="Frames to code.")] = 96,
     scale: Annotated[

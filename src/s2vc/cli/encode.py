@@ -22,7 +22,7 @@ def encode(
     target: Annotated[
         str | None, typer.Argument(metavar="OUT.s2vc", help="The file to write, or - for stdout.")
     ] = None,
-    model: Annotated[str, typer.Option(metavar="NAME|PATH", help="The model.")] = "tiny",
+    model: options.ModelName = "tiny",
     quality: Annotated[
         int | None, typer.Option(min=0, max=63, help="Higher is better, and larger (default: 32).")
     ] = None,

@@ -13,7 +13,7 @@ from .guard import end_damaged, guarded
 
 @guarded
 def info(
-    source: Annotated[str, typer.Argument(metavar="FILE", help="An .s2vc file, or - for stdin.")],
+    source: options.Stored,
     frames: Annotated[bool, typer.Option("--frames", help="A table of the frames, too.")] = False,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Plot the frames' sizes and qualities.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -22,10 +23,17 @@ Offload = Annotated[
     bool, typer.Option("--offload", help="A base model's generator is on the device only while it runs.")
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of the networks (default: all).")]
+Stored = Annotated[str, typer.Argument(metavar="FILE", help="An .s2vc file, or - for stdin.")]
+ModelName = Annotated[str, typer.Option("--model", metavar="NAME|PATH", help="The model.")]
 ModelPlace = Annotated[
     str | None,
     typer.Option("--model", metavar="NAME|PATH", help="The file's model, where the package has it not."),
 ]
+Conceal = Annotated[
+    bool, typer.Option("--conceal", help="Go on behind damage: the last good picture until the next I-frame.")
+]
+PageFolder = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the page goes.")]
+Report = Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write the JSON here, too.")]
 Start = Annotated[str | None, typer.Option(metavar="T", help="Begin at T: seconds or [HH:]MM:SS.")]
 Duration = Annotated[str | None, typer.Option(metavar="T", help="Stop after T: seconds or [HH:]MM:SS.")]
 Frames = Annotated[int | None, typer.Option(min=1, metavar="N", help="Stop after N frames.")]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
 from . import options, output
@@ -12,12 +10,9 @@ from .guard import guarded
 
 @guarded
 def play(
-    source: Annotated[str, typer.Argument(metavar="FILE", help="An .s2vc file, or - for stdin.")],
+    source: options.Stored,
     start: options.Start = None,
-    conceal: Annotated[
-        bool,
-        typer.Option("--conceal", help="Go on behind damage: the last good picture until the next I-frame."),
-    ] = False,
+    conceal: options.Conceal = False,
     model: options.ModelPlace = None,
     device: options.Device = "auto",
     threads: options.Threads = None,

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from . import options, output
 from .guard import end_damaged, guarded
 
 
 @guarded
 def verify(
-    source: Annotated[str, typer.Argument(metavar="FILE", help="An .s2vc file, or - for stdin.")],
+    source: options.Stored,
     model: options.ModelPlace = None,
     json: options.Json = False,
     quiet: options.Quiet = False,

@@ -18,9 +18,7 @@ def view(
     source: Annotated[
         Path | None, typer.Option("--source", "-s", metavar="FILE", help="What both were made from.")
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the page goes.")] = Path(
-        "view"
-    ),
+    out: options.PageFolder = Path("view"),
     frames: Annotated[int, typer.Option(min=1, metavar="N", help="At most so many frames of each.")] = 300,
     model: options.ModelPlace = None,
     device: options.Device = "auto",
