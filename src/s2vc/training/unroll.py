@@ -216,7 +216,7 @@ def captured(
 
     A step is ten thousand small kernels, which a GPU computes faster than Python asks for them.
     """
-    examples = (pictures, motion, intra, reset, quality, noise.latent, noise.hyper)
+    examples: tuple[Tensor, ...] = (pictures, motion, intra, reset, quality, noise.latent, noise.hyper)
     examples += (state.buffer.reference, state.buffer.feature, state.memory, *state.levels)
     copies = tuple(tensor.clone() for tensor in examples)
     torch.cuda.make_graphed_callables(frames, copies, allow_unused_input=True)  # type: ignore[no-untyped-call]
