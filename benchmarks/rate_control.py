@@ -5,7 +5,7 @@
     python benchmarks/rate_control.py one-pass --out benchmarks/results/rate-control.json
     python benchmarks/rate_control.py hierarchy --out benchmarks/results/quality-in-the-gop.json
 
-Rows that the file holds already stand. ``--clips``, ``--rates``, ``--seconds`` make a run shorter.
+Rows that the file holds stand. ``--clips``, ``--rates``, ``--seconds``, ``--size`` make a run shorter.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ CLIPS = [
 ]
 RATES = [15_000, 30_000, 60_000, 120_000]  # bit/s at 426 x 240
 PIXELS = 426 * 240
-TARGETS = ["lpips_vgg=0.45", "psnr=23"]
+TARGETS = ["psnr=26", "lpips_vgg=0.3", "dists=0.15"]
 PATTERNS = {  # what P-frame n mod 4 is given beside the quality
     "flat": (0, 0, 0, 0),
     "finer by 4": (3, -1, -1, -1),
@@ -48,15 +49,16 @@ QUALITIES = [14, 28, 42, 56]
 METRICS = ("psnr", "lpips-alex", "lpips-vgg", "dists")
 
 
-def concatenation(folder: Path, path: Path, seconds: float) -> None:
-    """Training clips one after another, 426 x 240 at 24 Hz, losslessly."""
-    info = VideoInfo(426, 240, time_base=Fraction(1, 24), average_rate=Fraction(24))
+def concatenation(folder: Path, path: Path, seconds: float, size: str) -> None:
+    """Training clips one after another at 24 Hz, losslessly."""
+    width, height = map(int, size.split("x"))
+    info = VideoInfo(width, height, time_base=Fraction(1, 24), average_rate=Fraction(24))
     number = 0
     with open_output(path, info, lossless=True, overwrite=True) as writer:
         for clip in sorted(folder.iterdir()):
             if clip.suffix not in (".mp4", ".mkv"):
                 continue
-            with open_video(clip, scale=(426, 240)) as reader:
+            with open_video(clip, scale=size) as reader:
                 for frame in reader:
                     writer.write(Frame(frame.rgb, number, 1))
                     number += 1
@@ -81,6 +83,11 @@ def overfull(path: Path, rate: float, size: float) -> float:
                 level += 8 * (len(packet.payload) + 4)
                 largest = max(largest, level)
     return largest / size
+
+
+@cache
+def meter(*metrics: str) -> Meter:
+    return Meter(metrics, step=5)
 
 
 class Pattern:
@@ -166,7 +173,7 @@ class Runs:
         shown = self.folder / "shown.mkv"
         s2vc.decode(self.folder / "out.s2vc", shown, model=self.model, lossless=True, overwrite=True)
         with open_video(clip) as source, open_video(shown) as decoded:
-            found = Meter([metric], step=5).measure((f.rgb for f in source), [(f.rgb for f in decoded)])[0]
+            found = meter(metric).measure((f.rgb for f in source), [(f.rgb for f in decoded)])[0]
         if isinstance(found, Exception):
             raise found
         mean = found[metric]["mean"]
@@ -191,7 +198,7 @@ class Runs:
         ) as encoder:
             for picture in pictures:
                 encoder.write(picture)
-        found = Meter(METRICS, step=5).measure(pictures, [shown])[0]
+        found = meter(*METRICS).measure(pictures, [shown])[0]
         if isinstance(found, Exception):
             raise found
         size = reader.info.width * reader.info.height * len(pictures)
@@ -232,16 +239,17 @@ def main() -> None:
     parser.add_argument("--clips", nargs="*", default=CLIPS)
     parser.add_argument("--rates", nargs="*", type=float, default=RATES)
     parser.add_argument("--targets", nargs="*", default=TARGETS)
-    parser.add_argument("--seconds", type=float, default=120, help="length of the concatenation")
+    parser.add_argument("--seconds", type=float, default=120, help="length of the concatenation; 0: without")
+    parser.add_argument("--size", default="426x240", help="its size; rates scale with the pixels")
     options = parser.parse_args()
     data = Path(os.environ["S2VC_DATA_DIR"])
     with tempfile.TemporaryDirectory(prefix="s2vc-rate-") as name:
         runs = Runs(options.model, options.out, Path(name))
         clips = {clip: data / "dev" / f"{clip}.mp4" for clip in options.clips}
-        if {"one-pass", "buffer", "target"} & set(options.what):
+        if options.seconds and {"one-pass", "buffer", "target"} & set(options.what):
             long = Path(name) / "concatenation.mkv"
-            concatenation(data / "train" / "video", long, options.seconds)
-            clips[f"concatenation-{options.seconds:g}s"] = long
+            concatenation(data / "train" / "video", long, options.seconds, options.size)
+            clips[f"concatenation_{options.size}-{options.seconds:g}s"] = long
         if "hierarchy" in options.what:
             for clip in options.clips:
                 for name_of, offsets in PATTERNS.items():
