@@ -13,8 +13,8 @@ LARGEST_STEP = 2  # quality moves by so much from one P-frame to the next
 LARGEST_INTRA_STEP = 6
 _HYSTERESIS = 0.75  # a change costs bits and shows: the quality stays until the one wanted is so far away
 _TRIES = 5
-_THOUGHTS = 3  # at most so often
 _SECOND_THOUGHT = 2.0  # an I-frame is coded anew where its cost moves the quality wanted by so much
+_MOST_THOUGHTS = 3
 _PAIR_DOUBT = 0.5  # of two tries of one frame: nothing but the quality differs
 _CALM = 0.4  # of the bucket: where constant cost holds its level, so that an I-frame finds room
 _CAUTION_INTRA = 1.3  # on what an I-frame yet to come would take
@@ -199,7 +199,7 @@ class RateControl:
     def _second_thought(self, quality: int, bits: float) -> int | None:
         """Another quality for an I-frame that cost so much more or less than expected that it decides more
         than the frames behind it can make up for. Only downwards with a bucket."""
-        if not self._intra or len(self._tried) >= _THOUGHTS:
+        if not self._intra or len(self._tried) >= _MOST_THOUGHTS:
             return None
         wanted = self.plan.rethink(quality, bits)
         if self.bucket is not None:
