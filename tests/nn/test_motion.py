@@ -19,7 +19,7 @@ TAPS = {  # HEVC's luma filters (H.265, table 8-11)
 
 
 def block_value(plane, y, x, vector):
-    """One block's prediction of one pixel: reference interpolated at (x, y) + vector / 4, 0..255."""
+    """One block's prediction of one pixel: reference at (x, y) + vector / 4, in quarters, 0..1020."""
     height, width = plane.shape
     vx, vy = (int(v) for v in vector)
     total = 0
@@ -29,7 +29,7 @@ def block_value(plane, y, x, vector):
             for i, tap in enumerate(TAPS[vx % 4]):
                 if tap:
                     total += row_tap * tap * int(row[min(max(x + vx // 4 + i - 3, 0), width - 1)])
-    return min(max((total + 2048) >> 12, 0), 255)
+    return min(max((total + 2048) >> 12, 0), 4 * 255)
 
 
 def weight(position, block, count):
@@ -43,7 +43,7 @@ def weight(position, block, count):
 
 
 def slow(picture, field, pixels):
-    """Predictions at (y, x) of ``pixels`` for every plane of a picture (C, H, W), in 256ths."""
+    """Predictions at (y, x) of ``pixels`` for every plane of a picture (C, H, W) in quarters, in 1024ths."""
     rows, columns, _ = field.shape
     values = []
     for plane in picture:
@@ -59,8 +59,9 @@ def slow(picture, field, pixels):
 
 
 def fast(picture, field):
-    result = motion_compensate(torch.from_numpy(picture)[None].float(), torch.from_numpy(field)[None])
-    return result[0].numpy()
+    """Predictions of a picture in quarters of a level, in 1024ths."""
+    result = motion_compensate(torch.from_numpy(picture)[None].float() / 4, torch.from_numpy(field)[None])
+    return result[0].numpy() * 1024
 
 
 def fields(rows, columns, longest=255):
@@ -78,45 +79,45 @@ def test_equals_the_slow_reference(blocks, data):
     seed = data.draw(st.integers(0, 2**32 - 1))
     draw = np.random.default_rng(seed)
     # Black and white only: the filters overshoot and must be clamped.
-    picture = draw.choice(np.array([0, 255], np.uint8), (2, 16 * rows, 16 * columns))
+    picture = draw.choice(np.array([0, 4 * 255], np.int16), (2, 16 * rows, 16 * columns))
     pixels = [(int(draw.integers(16 * rows)), int(draw.integers(16 * columns))) for _ in range(40)]
     got = np.array([[plane[y, x] for y, x in pixels] for plane in fast(picture, field)])
-    np.testing.assert_array_equal(got * 256, slow(picture, field, pixels))
+    np.testing.assert_array_equal(got, slow(picture, field, pixels))
 
 
 def test_every_pixel_of_one_field():
     draw = np.random.default_rng(7)
-    picture = draw.integers(0, 256, (1, 32, 48), dtype=np.uint8)
+    picture = draw.integers(0, 4 * 255 + 1, (1, 32, 48), dtype=np.int16)
     field = draw.integers(-30, 31, (2, 3, 2)).astype(np.int16)
     pixels = [(y, x) for y in range(32) for x in range(48)]
-    np.testing.assert_array_equal(fast(picture, field).reshape(1, -1) * 256, slow(picture, field, pixels))
+    np.testing.assert_array_equal(fast(picture, field).reshape(1, -1), slow(picture, field, pixels))
 
 
 @given(st.integers(-63, 63), st.integers(-63, 63))
 @settings(max_examples=30, deadline=None)
 def test_whole_pixels_are_shifted_exactly_and_borders_repeat(dx, dy):
-    picture = np.random.default_rng(1).integers(0, 256, (3, 32, 48), dtype=np.uint8)
+    picture = np.random.default_rng(1).integers(0, 4 * 255 + 1, (3, 32, 48), dtype=np.int16)
     field = np.broadcast_to(np.array([4 * dx, 4 * dy], np.int16), (2, 3, 2)).copy()
     y = np.clip(np.arange(32) + dy, 0, 31)
     x = np.clip(np.arange(48) + dx, 0, 47)
-    np.testing.assert_array_equal(fast(picture, field), picture[:, y][:, :, x])
+    np.testing.assert_array_equal(fast(picture, field), 256 * picture[:, y][:, :, x].astype(int))
 
 
-def test_results_are_multiples_of_a_256th_within_the_levels():
+def test_results_are_multiples_of_a_1024th_within_the_levels():
     draw = np.random.default_rng(3)
-    picture = draw.choice(np.array([0, 255], np.uint8), (3, 64, 64))
+    picture = draw.choice(np.array([0, 4 * 255], np.int16), (3, 64, 64))
     field = draw.integers(-255, 256, (4, 4, 2)).astype(np.int16)
     result = fast(picture, field)
-    assert result.min() >= 0 and result.max() <= 255
-    np.testing.assert_array_equal(result * 256, np.rint(result * 256))
-    flat = np.full((3, 64, 64), 77, np.uint8)
-    np.testing.assert_array_equal(fast(flat, field), flat)
+    assert result.min() >= 0 and result.max() <= 1024 * 255
+    np.testing.assert_array_equal(result, np.rint(result))
+    flat = np.full((3, 64, 64), 77, np.int16)
+    np.testing.assert_array_equal(fast(flat, field), 256 * flat.astype(int))
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_exact_in_any_setting(threads):
     draw = np.random.default_rng(4)
-    picture = draw.integers(0, 256, (3, 64, 96), dtype=np.uint8)
+    picture = draw.integers(0, 4 * 255 + 1, (3, 64, 96), dtype=np.int16)
     field = draw.integers(-255, 256, (4, 6, 2)).astype(np.int16)
     expected = fast(picture, field)
     before = torch.get_num_threads()
@@ -124,9 +125,9 @@ def test_exact_in_any_setting(threads):
         torch.set_num_threads(threads)
         torch.backends.mkldnn.set_flags(False)
         np.testing.assert_array_equal(fast(picture, field), expected)
-        wide = torch.from_numpy(picture)[None].float().to(memory_format=torch.channels_last)
+        wide = (torch.from_numpy(picture)[None].float() / 4).to(memory_format=torch.channels_last)
         twice = motion_compensate(wide.repeat(2, 1, 1, 1), torch.from_numpy(field).repeat(2, 1, 1, 1))
-        np.testing.assert_array_equal(twice[1].numpy(), expected)
+        np.testing.assert_array_equal(twice[1].numpy() * 1024, expected)
     finally:
         torch.set_num_threads(before)
         torch.backends.mkldnn.set_flags(True)

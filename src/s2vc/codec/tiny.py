@@ -69,7 +69,9 @@ class TinyFrameModel:
         height, width, _ = picture.shape
         motion = np.zeros((height // BLOCK, width // BLOCK, 2), np.int16)
         if not kind.intra:
-            reference = buffer.reference[0].permute(1, 2, 0).to("cpu", torch.uint8).contiguous().numpy()
+            reference = (
+                buffer.reference[0].permute(1, 2, 0).round().to("cpu", torch.uint8).contiguous().numpy()
+            )
             motion = self.search(picture, reference, search_smoothness(kind.quality), memory.motion)
         return TinyAnalysis(self, buffer, kind, picture, motion, memory)
 

@@ -1,8 +1,8 @@
 """Motion compensation of ``tiny``: overlapped 16 × 16 blocks, quarter-pixel vectors, eight-tap filters.
 
 DESIGN §5 and TRAINING §3b (block edges): neighbouring blocks overlap by eight pixels with linear weights.
-The reference picture holds 8-bit levels and every filter and weight is an integer, so all sums stay far
-below 2²⁴: float32 computes them exactly, in any order, on any machine.
+The reference picture holds quarters of 8-bit levels and every filter and weight is an integer, so all sums
+stay below 2²⁴: float32 computes them exactly, in any order, on any machine.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ MARGIN = 4  # pixels by which a block reaches into its neighbours
 TAPS = 8
 SIDE = BLOCK + 2 * MARGIN  # 24: a block with its margins
 WINDOW = SIDE + TAPS - 1  # 31: the reference samples it needs
+LEVEL = 4  # steps of a reference picture's level; five would pass 2²⁴
 PAD = 72  # of the reference's border: more than a window, and than vectors of the format reach
 
 # HEVC's luma interpolation filters for phases 0, 1/4, 1/2, 3/4, in 64ths.
@@ -58,6 +59,7 @@ def _on(device: torch.device, make: Callable[..., Tensor], *size: int) -> Tensor
 
 
 def _compensate(picture: Tensor, field: Tensor) -> Tensor:
+    picture = picture * LEVEL
     batch, channels, height, width = picture.shape
     rows, columns = field.shape[1:3]
     device = picture.device
@@ -77,14 +79,14 @@ def _compensate(picture: Tensor, field: Tensor) -> Tensor:
     half = torch.bmm(matrices[phase[..., 1].reshape(-1)], windows)  # (blocks, 24, C·31)
     half = half.reshape(blocks, SIDE * channels, WINDOW)
     full = torch.bmm(half, matrices[phase[..., 0].reshape(-1)].transpose(1, 2))  # (blocks, 24·C, 24)
-    full = full.mul_(1 / 4096).add_(0.5).floor_().clamp_(0, 255)
+    full = full.mul_(1 / 4096).add_(0.5).floor_().clamp_(0, 255 * LEVEL)
     full = full.reshape(batch, rows, columns, SIDE, channels, SIDE)
     full *= _on(device, _weights, rows)[:, None, :, None, None]
     full *= _on(device, _weights, columns)[:, None, None, :]
     full = full.permute(0, 4, 3, 5, 1, 2).reshape(batch, -1, rows * columns)
     size = (height + 2 * MARGIN, width + 2 * MARGIN)
     padded = F.fold(full, size, kernel_size=SIDE, stride=BLOCK)
-    return padded[..., MARGIN:-MARGIN, MARGIN:-MARGIN] / 256
+    return padded[..., MARGIN:-MARGIN, MARGIN:-MARGIN] / (256 * LEVEL)
 
 
 class _Compensate(torch.autograd.Function):
@@ -119,9 +121,9 @@ class _Compensate(torch.autograd.Function):
 def motion_compensate(picture: Tensor, field: Tensor) -> Tensor:
     """Predict a picture from a reference.
 
-    picture: float32 (B, C, H, W) of 8-bit levels 0..255, H and W multiples of 16. field: integer
+    picture: float32 (B, C, H, W) of 8-bit levels 0..255 in quarters, H and W multiples of 16. field: integer
     (B, H/16, W/16, 2), the (x, y) displacement into the reference in quarter pixels. Outside the reference
-    its border repeats. Returns float32 (B, C, H, W), multiples of 1/256 in 0..255.
+    its border repeats. Returns float32 (B, C, H, W), multiples of 1/1024 in 0..255.
     """
     result: Tensor = _Compensate.apply(picture, field.to(device=picture.device, dtype=torch.int64))
     return result

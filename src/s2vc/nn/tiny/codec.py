@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from s2vc.nn.blocks import Downsample, ResBlock, Upsample, activation, patch, unpatch
 from s2vc.nn.lapped import LappedTransform
-from s2vc.nn.motion import motion_compensate, warp_features
+from s2vc.nn.motion import LEVEL, motion_compensate, warp_features
 from s2vc.nn.tiny.config import TinyConfig
 from s2vc.nn.tiny.entropy import round_through
 
@@ -28,7 +28,7 @@ COARSEST_STEP, FINEST_STEP = 128.0, 16.0  # quantiser steps of quality 0 and 63 
 class Buffer:
     """What the decoder remembers of the past.
 
-    reference: float32 (B, 3, H, W), integers 0..255. feature: float32 (B, width8, H/8, W/8).
+    reference: float32 (B, 3, H, W), levels 0..255 in quarters. feature: float32 (B, width8, H/8, W/8).
     """
 
     reference: Tensor
@@ -191,4 +191,7 @@ class TinyCodec(nn.Module):
         feature = self.decoder_body(hidden)
         correction = unpatch(self.reference_out(activation(feature)).float(), 8) / PICTURE_SCALE
         exact = plain + correction * F.interpolate(gate, scale_factor=16.0, mode="bilinear")
-        return Buffer(round_through(exact.clamp(0, 255)), feature.float()), exact
+        # Where machines round differently, motion filters spread the difference until it is about as large
+        # as the step everywhere: a quarter of a level, then, not a whole one (docs/decisions.md).
+        reference = round_through(exact.clamp(0, 255) * LEVEL) / LEVEL
+        return Buffer(reference, feature.float()), exact
