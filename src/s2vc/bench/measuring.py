@@ -20,6 +20,7 @@ class Measured:
     height: int
     width: int
     frames: int
+    rate: float | None  # frames a second, where the source says
     metrics: list[dict[str, Any] | S2vcError]
     missing: dict[str, str]
     made_with: dict[str, Any]
@@ -91,8 +92,11 @@ def _serve(
         try:
             meter = meter or Meter(metrics, weights_dir, device, step)
             pictures = [read_rgb(path) for path in decodings]
-            found = meter.measure(read_rgb(clip, frames), pictures, frame_rate(clip))
-            answer = Measured(*meter.seen, found, meter.missing, meter.made_with)
+            rate = frame_rate(clip)
+            found = meter.measure(read_rgb(clip, frames), pictures, rate)
+            answer = Measured(
+                *meter.seen, None if rate is None else float(rate), found, meter.missing, meter.made_with
+            )
         except S2vcError as error:
             answer = error
         except Exception as error:

@@ -342,6 +342,7 @@ def _result(
         "width": measured.width,
         "height": measured.height,
         "frames": measured.frames,
+        "frame_rate": measured.rate,
         "bytes": record["bytes"],
         "bpp": 8 * record["bytes"] / pixels,
         **({"reported_bpp": reported} if (reported := record.get("reported_bpp")) is not None else {}),

@@ -89,7 +89,7 @@ def report_data(folders: Sequence[Path], results: Sequence[Result]) -> dict[str,
         # published results know no picture sizes
         one = next((r for r in of_clip if r.get("width") and r.get("height")), of_clip[0])
         size = {"width": one.get("width"), "height": one.get("height")}
-        clips.append({"name": name, **size, "frames": one["frames"], "rate": one["clip"].get("rate")})
+        clips.append({"name": name, **size, "frames": one["frames"], "rate": one.get("frame_rate")})
     return {
         "metrics": _metrics(good),
         "series": [
