@@ -29,7 +29,7 @@ def result(codec: str, variant: str, clip: str, label: str, bpp: float, dists: f
     metrics = {"dists": {"mean": dists, "frames": [dists]}}
     return {
         "codec": codec, "variant": variant, "label": label, "clip": {"name": clip},
-        "bytes": int(1e6 * bpp), "bpp": bpp, "metrics": metrics, "frames": 30,
+        "bytes": int(1e6 * bpp), "bpp": bpp, "metrics": metrics, "frames": 30, "settings": {},
         "encode": {"seconds": 10, "peak_memory": int(1e9 * bpp)}, "decode": {"seconds": 3},
     }  # fmt: skip
 

@@ -9,7 +9,6 @@ clips.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import numpy as np
 
 from s2vc.bench.delta import Delta, Points, delta
 from s2vc.bench.names import HIGHER_IS_BETTER
-from s2vc.bench.results import FILES, read_json
+from s2vc.bench.results import load_results
 from s2vc.errors import InputError
 
 MINIMUM_OVERLAP = 0.5
@@ -78,23 +77,10 @@ def counted(clip: Delta) -> float:
     return clip.rate if clip.rate is not None and clip.overlap >= MINIMUM_OVERLAP else 0.0
 
 
-def results(*folders: str | Path) -> Iterator[dict[str, Any]]:
-    """Every result under the folders, failed ones (with ``error``) among them."""
-    for folder in map(Path, folders):
-        if not folder.is_dir():
-            raise InputError(f"no folder {folder}: name one that s2vc bench run has written")
-        for path in sorted(folder.rglob("*.json")):
-            if FILES in path.parts:
-                continue
-            content = read_json(path)
-            if content and "codec" in content and "label" in content:
-                yield content
-
-
 def curves(*folders: str | Path) -> Curves:
     """Results that did not fail, by codec, variant and clip, in order of rate."""
     found: Curves = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
-    for result in results(*folders):
+    for result in load_results(*folders):
         if "error" not in result:
             found[result["codec"]][result["variant"]][result["clip"]["name"]].append(result)
     for variants in found.values():
@@ -136,7 +122,7 @@ def summarise(*folders: str | Path) -> dict[str, Any]:
     means.sort(key=lambda row: (row["codec"], row["variant"], row["bpp"]))
     failed = [
         {"codec": r["codec"], "clip": r["clip"]["name"], "label": r["label"], "error": r["error"]}
-        for r in results(*folders)
+        for r in load_results(*folders)
         if "error" in r
     ]
     return {"points": means, "failed": failed}

@@ -9,11 +9,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from s2vc.errors import OutputError
+from s2vc.errors import InputError, OutputError
 
 SCHEMA = 1
 FILES = ".files"
 """Folder of coded files beside results; nothing in it is a result."""
+Result = dict[str, Any]
 
 
 @cache
@@ -79,3 +80,45 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"folder {path} cannot be made: {error.strerror}") from error
+
+
+def load_results(*folders: str | Path) -> list[Result]:
+    """Every result under the folders, failed ones among them, by clip, codec, variant and rate.
+
+    Raises InputError for a folder that is missing or holds no result, and for a JSON file that is broken or
+    lacks what a result has.
+    """
+    found = []
+    for folder in map(Path, folders):
+        if not folder.is_dir():
+            raise InputError(f"no folder {folder}: name one that s2vc bench run has written")
+        for path in sorted(folder.rglob("*.json")):
+            if FILES in path.parts:
+                continue
+            content = read_json(path)
+            if content is None:
+                raise InputError(f"{path} is no JSON object: remove it, and s2vc bench run makes it again")
+            if "codec" in content and "label" in content:
+                _check(content, path)
+                found.append(content)
+    if not found:
+        shown = ", ".join(str(folder) for folder in folders)
+        raise InputError(f"no results in {shown}: name a folder that s2vc bench run has written")
+    return sorted(found, key=lambda r: (r["clip"]["name"], r["codec"], r["variant"], r.get("bpp", 0)))
+
+
+def _check(result: Result, path: Path) -> None:
+    try:
+        sound = all(isinstance(result[key], str) for key in ("codec", "variant", "label"))
+        sound = sound and isinstance(result["clip"]["name"], str)
+        if "error" not in result:
+            numbers = [result[key] for key in ("bytes", "bpp", "frames")]
+            for metric in result["metrics"].values():
+                numbers += [metric["mean"], *metric.get("frames", ())]
+            sound = sound and all(isinstance(number, (int, float)) for number in numbers)
+            sound = sound and result["bpp"] > 0
+            sound = sound and isinstance(result["settings"], dict)
+    except (KeyError, TypeError, AttributeError):
+        sound = False
+    if not sound:
+        raise InputError(f"{path} is no result of s2vc bench: remove it, and s2vc bench run makes it again")

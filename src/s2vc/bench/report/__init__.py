@@ -14,10 +14,8 @@ from typing import Any
 
 from s2vc import __version__
 from s2vc.bench.report.data import (
-    Result,
     find_kept,
     frame_figures,
-    load_results,
     measured_tables,
     report_data,
     settings_tables,
@@ -25,6 +23,7 @@ from s2vc.bench.report.data import (
 from s2vc.bench.report.page import check_target, dump, plotly, write_page
 from s2vc.bench.report.sides import Say, add_pictures, view_sides
 from s2vc.bench.report.trained import trained_metrics
+from s2vc.bench.results import Result, load_results
 from s2vc.errors import InputError
 
 
@@ -43,7 +42,7 @@ def write_report(
     nothing can be written.
     """
     places = [Path(folder) for folder in folders]
-    results = load_results(places)
+    results = load_results(*places)
     page = check_target(Path(out))
     data = report_data(places, results)
     add_pictures(data, results, find_kept(places), page.parent, clips, say)

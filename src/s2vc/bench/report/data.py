@@ -14,54 +14,11 @@ from typing import Any
 from s2vc.bench.compare import compare_curves, curves, summarise
 from s2vc.bench.names import METRICS, of_same_network
 from s2vc.bench.report.trained import models_trained_on
-from s2vc.bench.results import FILES, read_json
-from s2vc.errors import InputError, S2vcError
+from s2vc.bench.results import FILES, Result
+from s2vc.errors import S2vcError
 
-Result = dict[str, Any]
 Kept = dict[tuple[str, str, str], Path]
 """(codec, clip's stem, point's label) -> the coded file"""
-
-
-def load_results(folders: Sequence[Path]) -> list[Result]:
-    """Every result under the folders, failed ones among them, by clip, codec, variant and rate.
-
-    Raises InputError for a folder that is missing or holds no result, and for a JSON file that is broken or
-    lacks what a result has.
-    """
-    found = []
-    for folder in folders:
-        if not folder.is_dir():
-            raise InputError(f"no folder {folder}: name one that s2vc bench run has written")
-        for path in sorted(folder.rglob("*.json")):
-            if FILES in path.parts:
-                continue
-            content = read_json(path)
-            if content is None:
-                raise InputError(f"{path} is no JSON object: remove it, and s2vc bench run makes it again")
-            if "codec" in content and "label" in content:
-                _check(content, path)
-                found.append(content)
-    if not found:
-        shown = ", ".join(str(folder) for folder in folders)
-        raise InputError(f"no results in {shown}: name a folder that s2vc bench run has written")
-    return sorted(found, key=lambda r: (r["clip"]["name"], r["codec"], r["variant"], r.get("bpp", 0)))
-
-
-def _check(result: Result, path: Path) -> None:
-    try:
-        sound = all(isinstance(result[key], str) for key in ("codec", "variant", "label"))
-        sound = sound and isinstance(result["clip"]["name"], str)
-        if "error" not in result:
-            numbers = [result[key] for key in ("bytes", "bpp", "frames")]
-            for metric in result["metrics"].values():
-                numbers += [metric["mean"], *metric.get("frames", ())]
-            sound = sound and all(isinstance(number, (int, float)) for number in numbers)
-            sound = sound and result["bpp"] > 0
-            sound = sound and isinstance(result["settings"], dict)
-    except (KeyError, TypeError, AttributeError):
-        sound = False
-    if not sound:
-        raise InputError(f"{path} is no result of s2vc bench: remove it, and s2vc bench run makes it again")
 
 
 def find_kept(folders: Sequence[Path]) -> Kept:
