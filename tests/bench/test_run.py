@@ -223,6 +223,44 @@ def test_a_run_that_ends_in_the_middle_is_taken_up_again(
     assert timeless(out) == timeless(whole)
 
 
+@pytest.mark.slow
+def test_all_anchors_and_tiny_killed_and_resumed_end_with_the_same_files(tmp_path: Path) -> None:
+    """Real footage, x265 veryslow, SVT-AV1 preset 4, VVenC medium and tiny at five points each."""
+    data = os.environ.get("S2VC_DATA_DIR")
+    if not data:
+        pytest.skip("S2VC_DATA_DIR names no footage")
+    clips = {"folder": f"{data}/dev", "names": ["akiyo_176x144_25.mp4", "carphone_176x144_30.mp4"]}
+    codecs: list[dict[str, object]] = [
+        {"kind": "x265", "preset": "veryslow", "crf": [26, 32, 38, 44, 50]},
+        {"kind": "svt-av1", "preset": "4", "crf": [30, 40, 50, 57, 63]},
+        {"kind": "vvenc", "preset": "medium", "qp": [26, 32, 38, 44, 50]},
+        {"kind": "s2vc", "name": "tiny", "model": "tiny", "quality": [0, 16, 32, 48, 63]},
+    ]
+    content = {"name": "all", "clips": clips, "frames": 9, "metrics": ["psnr", "ms-ssim"], "codecs": codecs}
+    asked = Spec.model_validate(content)
+    assert run(asked, tmp_path / "whole", workers=2).done == 40
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(content))
+    command = ["bench", "run", str(tmp_path / "spec.yaml"), "--workers", "2", "--out", str(tmp_path / "out")]
+    for number in (1, 2):  # killed twice, the second time where the first resumed
+        with subprocess.Popen(
+            [sys.executable, "-m", "s2vc", *command],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        ) as running:
+            assert running.stderr is not None
+            for count, _ in enumerate(line for line in running.stderr if "bpp" in line):
+                if count == 7 * number:
+                    running.kill()
+                    break
+            running.stderr.read()
+    left = timeless_results(tmp_path / "out")
+    assert 10 < len(left) < 40
+    outcome = run(asked, tmp_path / "out", workers=2)
+    assert outcome.kept == len(left) and outcome.done == 40 - len(left) and not outcome.failed
+    assert timeless(tmp_path / "out") == timeless(tmp_path / "whole")
+
+
 def timeless_results(folder: Path) -> list[dict[str, object]]:
     return [json.loads(p.read_text()) for p in folder.rglob("*.json") if ".files" not in p.parts]
 

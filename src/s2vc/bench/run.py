@@ -296,7 +296,9 @@ def _encode(job: Job, codec: CommandCodec) -> dict[str, Any]:
             raise S2vcError("encoder wrote nothing")
         part.replace(coded)
     finally:
-        part.unlink(missing_ok=True)
+        # An encoder's own unfinished file is named after it: one of a run that was killed may lie here, too.
+        for left in part.parent.glob(f"*{part.name}*"):
+            left.unlink(missing_ok=True)
     record = {"request": request, "encode": timing, "bytes": codec.charged(coded)}
     write_json(record_path, record)
     return record
