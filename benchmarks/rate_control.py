@@ -40,10 +40,12 @@ CLIPS = [
 RATES = [15_000, 30_000, 60_000, 120_000]  # bit/s at 426 x 240
 PIXELS = 426 * 240
 TARGETS = ["psnr=26", "lpips_vgg=0.3", "dists=0.15"]
-PATTERNS = {  # what P-frame n mod 4 is given beside the quality
-    "flat": (0, 0, 0, 0),
-    "finer by 4": (3, -1, -1, -1),
-    "finer by 8": (6, -2, -2, -2),
+PATTERNS = {  # what the I-frame is given beside the quality, and P-frame n mod 4
+    "flat": (0, (0, 0, 0, 0)),
+    "finer by 4": (0, (3, -1, -1, -1)),
+    "finer by 8": (0, (6, -2, -2, -2)),
+    "I finer by 12": (12, (0, 0, 0, 0)),
+    "I finer by 24": (24, (0, 0, 0, 0)),
 }
 QUALITIES = [14, 28, 42, 56]
 METRICS = ("psnr", "lpips-alex", "lpips-vgg", "dists")
@@ -91,15 +93,15 @@ def meter(*metrics: str) -> Meter:
 
 
 class Pattern:
-    """A quality control: one quality, and a pattern of four P-frames on it."""
+    """A quality control: one quality, and on it what I-frames are given and a pattern of four P-frames."""
 
-    def __init__(self, quality: int, offsets: tuple[int, ...]) -> None:
-        self.quality, self.offsets = quality, offsets
+    def __init__(self, quality: int, intra: int, offsets: tuple[int, ...]) -> None:
+        self.quality, self.intra, self.offsets = quality, intra, offsets
         self.since_intra = 0
 
     def choose(self, intra: bool, time: int) -> int:
         self.since_intra = 0 if intra else self.since_intra + 1
-        offset = 0 if intra else self.offsets[self.since_intra % len(self.offsets)]
+        offset = self.intra if intra else self.offsets[self.since_intra % len(self.offsets)]
         return min(63, max(0, self.quality + offset))
 
     def coded(self, payload_bits: int) -> None:
@@ -185,7 +187,7 @@ class Runs:
             **facts,
         }
 
-    def hierarchy(self, clip: Path, quality: int, offsets: tuple[int, ...]) -> dict[str, Any]:
+    def hierarchy(self, clip: Path, quality: int, pattern: tuple[int, tuple[int, ...]]) -> dict[str, Any]:
         with open_video(clip, frames=96) as reader:
             pictures = [frame.rgb for frame in reader]
         shown: list[Any] = []
@@ -193,7 +195,7 @@ class Runs:
             io.BytesIO(),
             info=reader.info,
             model=self.model,
-            control=Pattern(quality, offsets),
+            control=Pattern(quality, *pattern),
             reconstruct=lambda frame: shown.append(frame.rgb),
         ) as encoder:
             for picture in pictures:
@@ -252,11 +254,11 @@ def main() -> None:
             clips[f"concatenation_{options.size}-{options.seconds:g}s"] = long
         if "hierarchy" in options.what:
             for clip in options.clips:
-                for name_of, offsets in PATTERNS.items():
+                for name_of, pattern in PATTERNS.items():
                     for quality in QUALITIES:
                         runs.row(
                             f"hierarchy/{clip}/{name_of}/{quality}",
-                            lambda p=clips[clip], q=quality, o=offsets: runs.hierarchy(p, q, o),
+                            lambda p=clips[clip], q=quality, o=pattern: runs.hierarchy(p, q, o),
                         )
             runs.deltas(options.clips)
         for clip, path in clips.items():
