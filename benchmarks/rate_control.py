@@ -120,7 +120,12 @@ class Runs:
     def __init__(self, model: str, out: Path, folder: Path) -> None:
         self.model = s2vc.load(model, "cpu")
         self.out, self.folder = out, folder
-        self.rows: dict[str, Any] = json.loads(out.read_text())["rows"] if out.exists() else {}
+        self.rows: dict[str, Any] = {}
+        if out.exists():
+            known = json.loads(out.read_text())
+            if known["model"] != self.model.id:
+                raise SystemExit(f"{out} holds rows of {known['model']}: name another file or remove it")
+            self.rows = known["rows"]
 
     def row(self, name: str, make: Callable[[], dict[str, Any]]) -> None:
         if name not in self.rows:
