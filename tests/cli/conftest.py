@@ -46,6 +46,8 @@ class FileInfo:
     model_digest: bytes = b"\x01\x02"
     tracks: tuple[str, ...] = ()
     rotation: int | None = None
+    profile: str | None = None
+    points: list[str] | None = None
     damaged: str | None = None
 
 

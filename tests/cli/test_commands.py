@@ -187,6 +187,28 @@ def test_info_for_a_reader(cli, api):
     assert not any("rotation" in line for line in lines)
 
 
+def test_info_says_what_names_the_points(cli, api):
+    from dataclasses import replace
+
+    assert not any("points" in line for line in cli("info", "a").out.splitlines())
+    base = api.results["info"] = replace(api.results["info"], profile="cpu, float32")
+    (line,) = [line for line in cli("info", "a").out.splitlines() if line.startswith("points")]
+    assert line.split(maxsplit=1)[1] == "give --model to name them"
+    api.results["info"] = replace(base, points=["1.8"])
+    assert "points        1.8" in cli("info", "a", "--model", "base").out.splitlines()
+
+
+def test_play_runs_a_model_as_decode_does(cli, monkeypatch):
+    asked = []
+    monkeypatch.setattr("s2vc.api.playing.play", lambda source, **options: asked.append(options) or 0)
+    how = ("--model", "base", "--dtype", "fp16", "--vae", "light", "--threads", "2")
+    assert cli("play", "a", *how, "--offload", "--device", "cpu").code == 0
+    assert cli("play", "a").code == 0
+    given = [options["options"] for options in asked]
+    assert given == [["--device", "cpu", "--offload", *how], ["--device", "auto"]]
+    assert cli("play", "a", "--dtype", "fp16").code == 2 and len(asked) == 2
+
+
 def test_info_of_a_damaged_file_is_exit_3(cli, api):
     from dataclasses import replace
 

@@ -31,7 +31,8 @@ class FileInfo:
     """What an .s2vc file says of itself. Times in seconds, sizes in bytes.
 
     ``bytes``, ``kbps``, ``bpp`` (bits a pixel) are of the whole file, ``video_…`` of it without other tracks.
-    ``points``: names of the rate points that coded it, of a model that has some and is at hand.
+    ``profile``: the arithmetic that decodes it, where not any does (``base``). ``points``: names of the rate
+    points that coded it, of a model that has some and is at hand.
     """
 
     format_version: int
@@ -61,6 +62,7 @@ class FileInfo:
     metadata: dict[str, str]
     damaged: str | None = None
     frame_list: list[FrameInfo] | None = None
+    profile: str | None = None
     points: list[str] | None = None
 
 
@@ -241,6 +243,7 @@ def info(source: PathLike, *, frame_list: bool = False, model: str | None = None
         metadata=dict(header.metadata),
         damaged=damaged,
         frame_list=None if each is None else each.found,
+        profile=header.profile or None,
         points=None if model is None else _points(header, tally.qualities, model),
     )
 

@@ -26,10 +26,7 @@ def decode(
     device: options.Device = "auto",
     dtype: options.Dtype = None,
     offload: options.Offload = False,
-    vae: Annotated[
-        str | None,
-        typer.Option(metavar="light|PATH", help="A base model's pictures by a light decoder, TAESD."),
-    ] = None,
+    vae: options.LightVae = None,
     threads: options.Threads = None,
     overwrite: options.Overwrite = False,
     json: options.Json = False,

@@ -36,6 +36,8 @@ def info(
     if json:
         output.print_json({**facts, "frame_list": listed} if frames else facts)
     else:
+        if facts["profile"] and facts["points"] is None:
+            facts["points"] = "give --model to name them"
         width = max(len(name) for name in facts)
         for name, value in facts.items():
             if value is not None:

@@ -22,6 +22,10 @@ Dtype = Annotated[
 Offload = Annotated[
     bool, typer.Option("--offload", help="A base model's generator is on the device only while it runs.")
 ]
+LightVae = Annotated[
+    str | None,
+    typer.Option("--vae", metavar="light|PATH", help="A base model's pictures by a light decoder, TAESD."),
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads of the networks (default: all).")]
 Stored = Annotated[str, typer.Argument(metavar="FILE", help="An .s2vc file, or - for stdin.")]
 ModelName = Annotated[str, typer.Option("--model", metavar="NAME|PATH", help="The model.")]

@@ -15,19 +15,21 @@ def play(
     conceal: options.Conceal = False,
     model: options.ModelPlace = None,
     device: options.Device = "auto",
+    dtype: options.Dtype = None,
+    offload: options.Offload = False,
+    vae: options.LightVae = None,
     threads: options.Threads = None,
     debug: options.Debug = False,
 ) -> None:
     """Play an .s2vc file with mpv or ffplay; type a time to go there."""
     options.check_device(device)
+    options.running(model, dtype, offload, vae)
     begin = options.parse_time(start, "--start")
     more = ["--device", device]
-    if conceal:
-        more.append("--conceal")
-    if model is not None:
-        more += ["--model", model]
-    if threads is not None:
-        more += ["--threads", str(threads)]
+    more += ["--conceal"] * conceal + ["--offload"] * offload
+    for option, value in (("--model", model), ("--dtype", dtype), ("--vae", vae), ("--threads", threads)):
+        if value is not None:
+            more += [option, str(value)]
 
     from ..api.playing import play as play_file
 
