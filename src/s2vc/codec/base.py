@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
+from weakref import WeakValueDictionary
 
 import diffusers
 import numpy as np
@@ -100,15 +101,18 @@ class BaseFrameModel:
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         self.profile = f"{device.type}, float32, torch {torch.__version__}, diffusers {diffusers.__version__}"
         self._load = load
-        self._last: tuple[int, BasePoint] | None = None
+        self._points: WeakValueDictionary[int, BasePoint] = WeakValueDictionary()
+        self._last: BasePoint | None = None
         self.symbols = BaseSymbols(self._choose)
 
     def _choose(self, quality: int) -> BasePoint:
         number = rate_point(quality, self.points)
-        if self._last is None or self._last[0] != number:
+        point = self._points.get(number)  # frames of it may still be in work: symbols are read ahead
+        if point is None:
             self._last = None  # not two points in memory where none before is in use
-            self._last = number, BasePoint(self._load(number))
-        return self._last[1]
+            point = self._points[number] = BasePoint(self._load(number))
+        self._last = point
+        return point
 
     def new_buffer(self, height: int, width: int) -> BaseState:
         return BaseState((height, width))
@@ -135,21 +139,19 @@ class BaseFrameModel:
     def _render(
         self, features: Sequence[BaseFeatures], state: list[Tensor]
     ) -> tuple[list[Picture], list[Tensor]]:
+        runs: list[list[BaseFeatures]] = []
+        for frame in features:
+            if not runs or frame.intra or runs[-1][0].intra:
+                runs.append([])
+            runs[-1].append(frame)
         pictures: list[Picture] = []
-        start = 0
-        while start < len(features):
-            stop = start + 1
-            if not features[start].intra:
-                while stop < len(features) and not features[stop].intra:
-                    stop += 1
-            first, inputs = features[start], [frame.inputs() for frame in features[start:stop]]
-            drawn, tokens = (torch.cat(batch) for batch in zip(*inputs, strict=True))
-            model = first.point.model
-            with model.generator(first.intra, model.dtype) as generator:
+        for run in runs:
+            drawn, tokens = (torch.cat(batch) for batch in zip(*(f.inputs() for f in run), strict=True))
+            model = run[0].point.model
+            with model.generator(run[0].intra, model.dtype) as generator:
                 x0, state = generator(drawn, tokens, state)
             decoder = model.vae(model.dtype) if self.light is None else self.light
             pictures += [_picture(decoder.decode(latent[None])) for latent in x0]
-            start = stop
         return pictures, state
 
 

@@ -134,9 +134,6 @@ class BaseState:
     size: tuple[int, int]
     frames: tuple[BaseFeatures, ...] = ()
 
-    def __deepcopy__(self, _: object) -> BaseState:
-        return self  # nothing changes a state; its tensors are large
-
     def after(self, features: BaseFeatures) -> BaseState:
         before = () if features.intra else self.frames
         return BaseState(self.size, (*before, features)[-LOOK_BACK:])

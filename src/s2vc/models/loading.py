@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from s2vc.codec.protocol import FrameModel, SymbolModel
@@ -94,20 +95,17 @@ def _load_base(model: ModelFile, device: torch.device, running: Running) -> Fram
     """The published system: each point when it is first asked for."""
     from s2vc.codec.base import BaseFrameModel
     from s2vc.models.published_import import DTYPES, check_dtype
-    from s2vc.models.published_loading import ModelFolder, build
+    from s2vc.models.published_loading import ModelFolder, PublishedNetworks
     from s2vc.nn.base.model import BaseModel
 
     check_dtype(running.dtype)
     drawn = DTYPES[running.dtype]
     folder = ModelFolder.open(model.path)
 
+    networks = PublishedNetworks(folder, device, running.offload)
+
     def load(number: int) -> BaseModel:
-        read = folder.reader(folder.points[number])
-
-        def network(name: str, dtype: torch.dtype) -> torch.nn.Module:
-            return build(folder.config, read, name, device=device, dtype=dtype)
-
-        return BaseModel(network, drawn, running.offload)
+        return BaseModel(partial(networks.load, folder.points[number]), drawn, running.offload)
 
     light = None
     if running.vae is not None:

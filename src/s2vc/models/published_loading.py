@@ -1,12 +1,11 @@
-"""Model folders, and a rate point's networks from its tensors, adapters merged."""
+"""Model folders, and rate points' networks from their tensors, adapters merged."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -19,7 +18,13 @@ from s2vc.models.published import adapted_layers
 from s2vc.nn.base.adapters import merge
 from s2vc.nn.base.config import BaseConfig, GeneratorConfig, InterConfig, IntraConfig, VaeConfig
 from s2vc.nn.base.generator import Generator
-from s2vc.nn.base.model import NETWORKS
+from s2vc.nn.base.model import GENERATORS, NETWORKS
+
+
+class Read(Protocol):
+    """Gives a tensor by its name in :func:`s2vc.models.published.layout`; without ``dtype`` as stored."""
+
+    def __call__(self, name: str, dtype: torch.dtype | None = None) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -66,57 +71,136 @@ class ModelFolder:
         except (KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{path}/{INDEX} is damaged ({error!r}): import the release again") from None
 
-    def reader(self, point: str) -> Callable[[str], Tensor]:
-        """What gives a point's tensors by name. They are mapped from disk, not copied."""
-        places: dict[str, MappedFile] = {}
-        for name, points in self.files.items():
+    def reader(self, point: str) -> PointTensors:
+        """What gives a point's tensors."""
+        return PointTensors(self, point)
+
+
+class PointTensors:
+    """A rate point's tensors, a ``Read``: mapped from disk, not copied."""
+
+    def __init__(self, folder: ModelFolder, point: str) -> None:
+        self.folder, self.point = folder, point
+        self._places: dict[str, MappedFile] = {}
+        for name, points in folder.files.items():
             if point not in points:
                 continue
             try:
-                archive = MappedFile(self.path / name)
+                archive = MappedFile(folder.path / name)
             except (OSError, SafetensorError) as error:
                 raise ModelError(
-                    f"{self.path / name} is missing or damaged ({error}): import again"
+                    f"{folder.path / name} is missing or damaged ({error}): import again"
                 ) from None
-            places |= dict.fromkeys(archive.keys(), archive)
+            self._places |= dict.fromkeys(archive.keys(), archive)
 
-        def read(name: str) -> Tensor:
-            if name not in places:
-                raise ModelError(
-                    f"{self.path} lacks tensor {name} of point {point}: import the release again"
-                )
-            return places[name].read(name)
+    def place(self, name: str) -> MappedFile:
+        """The file that holds a tensor, for this point and maybe others."""
+        if name not in self._places:
+            raise ModelError(
+                f"{self.folder.path} lacks tensor {name} of point {self.point}: import the release again"
+            )
+        return self._places[name]
 
-        return read
+    def __call__(self, name: str, dtype: torch.dtype | None = None) -> Tensor:
+        return self.place(name).read(name).to(dtype=dtype)
 
 
-def build(
-    config: BaseConfig,
-    read: Callable[[str], Tensor],
-    name: str,
-    *,
-    device: torch.device | None = None,
-    dtype: torch.dtype = torch.float32,
-) -> nn.Module:
-    """A network of ``NETWORKS`` by name, for inference. One tensor at a time goes to the device (CPU: None).
+class DeviceTensors:
+    """Tensors of a model folder on one device. A switch to another point reads what differs.
 
-    ``read``: gives a tensor by its name in :func:`s2vc.models.published.layout`, of any float dtype. Adapters
-    are merged in float32. Raises RuntimeError where a tensor is of another shape.
+    Those that were read for the point asked for last stay there, but for names that begin with one of
+    ``passing``.
     """
+
+    def __init__(self, folder: ModelFolder, device: torch.device, passing: tuple[str, ...] = ()) -> None:
+        self.folder, self.device, self.passing = folder, device, passing
+        self._source: PointTensors | None = None
+        self._kept: dict[tuple[str, torch.dtype | None], Tensor] = {}
+
+    def reader(self, point: str) -> Read:
+        """What gives a point's tensors."""
+        return lambda name, dtype=None: self._read(point, name, dtype)
+
+    def _read(self, point: str, name: str, dtype: torch.dtype | None) -> Tensor:
+        if self._source is None or self._source.point != point:
+            self._source = self._switch(point)
+        if (name, dtype) in self._kept:
+            return self._kept[name, dtype]
+        tensor = self._source(name).to(self.device, dtype)
+        if not name.startswith(self.passing):
+            self._kept[name, dtype] = tensor
+        return tensor
+
+    def _switch(self, point: str) -> PointTensors:
+        before, after = self._source, self.folder.reader(point)
+        self._kept = {
+            (name, dtype): tensor
+            for (name, dtype), tensor in self._kept.items()
+            if before is not None and before.place(name).path == after.place(name).path
+        }
+        return after
+
+
+class PublishedNetworks:
+    """Networks of a model folder's points, for inference on one device.
+
+    One generator has weights at a time: to be another's, of frames, point or dtype, it is written anew from
+    what is on the device. ``offload``: from the disk.
+    """
+
+    def __init__(self, folder: ModelFolder, device: torch.device, offload: bool = False) -> None:
+        self.config = folder.config
+        self._tensors = DeviceTensors(folder, device, ("generator.", "adapters.") if offload else ())
+        self._generators: dict[str, nn.Module] = {}
+        self._written: tuple[str, str, torch.dtype] | None = None
+
+    def load(self, point: str, name: str, dtype: torch.dtype) -> nn.Module:
+        """A network of ``NETWORKS``; a generator keeps its weights until the next is asked for."""
+        read = self._tensors.reader(point)
+        if name not in GENERATORS:
+            return build(self.config, read, name, dtype)
+        if name not in self._generators:
+            self._generators[name] = empty(self.config, name)
+        network, wanted = self._generators[name], (point, name, dtype)
+        if wanted != self._written or next(network.parameters()).is_meta:
+            for other in self._generators.values():
+                other.to("meta")  # makes room
+            self._written = None
+            write(network, self.config, read, name, dtype)
+            self._written = wanted
+        return network
+
+
+def build(config: BaseConfig, read: Read, name: str, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """A network of ``NETWORKS`` by name, for inference. Raises RuntimeError, see ``write``."""
+    network = empty(config, name)
+    write(network, config, read, name, dtype)
+    return network
+
+
+def empty(config: BaseConfig, name: str) -> nn.Module:
+    """A network of ``NETWORKS`` without weights."""
     with torch.device("meta"):
-        network = NETWORKS[name](config)
+        return NETWORKS[name](config).eval().requires_grad_(False)
+
+
+def write(network: nn.Module, config: BaseConfig, read: Read, name: str, dtype: torch.dtype) -> None:
+    """Give a network its weights, where ``read`` has them. Adapters are merged in float32.
+
+    Weights are ``read``'s own tensors where nothing is merged. Raises RuntimeError where a tensor is of
+    another shape.
+    """
     frames, generates, _ = name.partition("_generator")
     folder = "generator" if generates else name
     adapted = set(adapted_layers(network)) if isinstance(network, Generator) else set()
     scale = config.generator.alpha / config.generator.rank
     state = {}
     for key in network.state_dict():
-        tensor = read(f"{folder}.{key}").to(device)
         layer, _, kind = key.rpartition(".")
         if layer in adapted and kind == "weight":
-            down, up = (read(f"adapters.{frames}.{layer}.{part}").to(device) for part in ("down", "up"))
-            tensor = merge(tensor.float(), down, up, scale)
-        exact = generates and key.startswith("reduction.")
-        state[key] = tensor.to(torch.float32 if exact else dtype)
+            down, up = (read(f"adapters.{frames}.{layer}.{part}") for part in ("down", "up"))
+            state[key] = merge(read(f"{folder}.{key}").float(), down, up, scale).to(dtype)
+        else:
+            exact = generates and key.startswith("reduction.")
+            state[key] = read(f"{folder}.{key}", torch.float32 if exact else dtype)
     network.load_state_dict(state, assign=True)
-    return network.eval().requires_grad_(False)

@@ -23,6 +23,7 @@ NETWORKS: dict[str, Callable[[BaseConfig], nn.Module]] = {
     "vae": lambda config: Vae(config.vae),
 }
 """The networks of one rate point. The two generators differ in their merged adapter and in TCG."""
+GENERATORS = ("intra_generator", "inter_generator")
 
 
 class BaseModel:
@@ -56,18 +57,12 @@ class BaseModel:
 
     @contextmanager
     def generator(self, intra: bool, dtype: torch.dtype) -> Iterator[Generator]:
-        """The generator of I or P frames, for as long as the context lasts.
-
-        It is kept in the dtype that pictures are drawn in and otherwise, as before a reset, read anew.
-        """
-        name = "intra_generator" if intra else "inter_generator"
-        if dtype == self.dtype and not self.offload:
-            yield self._keep(name, dtype)
-        else:
-            network = self._load(name, dtype)
-            try:
-                yield network  # type: ignore[misc]
-            finally:
+        """The generator of I or P frames, for as long as the context lasts: the next one takes its room."""
+        network = self._load(GENERATORS[0 if intra else 1], dtype)
+        try:
+            yield network  # type: ignore[misc]
+        finally:
+            if self.offload:
                 network.to("meta")  # frees the weights, whoever still holds the network
 
     def _keep(self, name: str, dtype: torch.dtype) -> Any:
