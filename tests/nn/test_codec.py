@@ -79,11 +79,11 @@ def test_shapes_at_every_size(codec, height, width):
         assert exact.shape == buffer.reference.shape == (1, 3, height, width)
 
 
-def test_the_reference_picture_is_8_bit_levels(codec):
+def test_the_reference_picture_is_quarters_of_8_bit_levels(codec):
     buffer = codec.empty_buffer(1, 48, 80)
     for number in range(3):
         _, (buffer, exact) = frame(codec, buffer, 48, 80, intra=number == 0, seed=number)
-        assert torch.equal(buffer.reference, exact.clamp(0, 255).round())
+        assert torch.equal(buffer.reference, (exact.clamp(0, 255) * 4).round() / 4)
 
 
 def test_what_is_not_coded_is_the_prediction(codec):
