@@ -87,8 +87,8 @@ def test_unrolled_frames_are_the_coded_ones(model, mini, scene, psnr, quality, m
             torch.from_numpy(motion)[None],
             *flags,
             torch.tensor([quality]),
-            initial_state(model, 1, *padded.shape[1:3]),
             Noise(latent, hyper),
+            initial_state(model, 1, *padded.shape[1:3]),
         )
 
     before = [None, None, *motion[1:-1]]  # an I-frame has no field to go by
@@ -118,8 +118,8 @@ def gradient_of_last_loss(model, **how) -> tuple[torch.Tensor, torch.Tensor]:
         flags,
         ~flags & False,
         torch.tensor([40]),
-        initial_state(model, 1, 64, 64),
         Noise(latent, hyper),
+        initial_state(model, 1, 64, 64),
     )
     (gradient,) = torch.autograd.grad((result.x0[:, -1] - pictures.detach()[:, -1]).abs().mean(), pictures)
     return gradient[:, 0], result.x0.detach()

@@ -271,6 +271,7 @@ class StageRun:
         fields = (batch.motion, batch.intra, batch.reset, batch.quality)
         motion, intra, reset, quality = (on_device(field, self.device) for field in fields)
         noise = Noise(uniform[0] - 0.5, uniform[1] - 0.5)
+        given = (pictures, motion, intra, reset, quality, noise, self.state)
         if self.frames is None:
             frames = Frames(
                 self.model,
@@ -279,9 +280,8 @@ class StageRun:
                 checkpointing=stage.checkpointing,
                 code=context.code,
             )
-            example = (pictures, motion, intra, reset, quality, noise)
-            self.frames = frames if self.device.type == "cpu" else captured(frames, self.state, *example)
-        result = unroll(self.frames, pictures, motion, intra, reset, quality, self.state, noise)
+            self.frames = frames if self.device.type == "cpu" else captured(frames, *given)
+        result = unroll(self.frames, *given)
         self.state = result.state
         self.shown = Shown(pictures, result.reference.detach(), result.x0.detach())
         terms = terms_of.codec_terms(stage, result, pictures, batch, quality, context.progress.stage_steps)

@@ -28,9 +28,13 @@ class Purpose(IntEnum):
     CRITIC_NOISE = 7
 
 
+def _seed(seed: int, purpose: Purpose, *key: int) -> np.random.SeedSequence:
+    return np.random.SeedSequence([seed, int(purpose), *key])
+
+
 def stream(seed: int, purpose: Purpose, *key: int) -> np.random.Generator:
     """A Philox generator of its own for this seed, purpose and key."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, int(purpose), *key])))
+    return np.random.Generator(np.random.Philox(_seed(seed, purpose, *key)))
 
 
 def on_device(array: NDArray[Any], device: torch.device) -> Tensor:
@@ -76,7 +80,7 @@ class StepStreams:
     ) -> list[Tensor]:
         rows = []
         for slot in self.slots:
-            words = np.random.SeedSequence([self.seed, int(purpose), self.step, slot]).generate_state(2)
+            words = _seed(self.seed, purpose, self.step, slot).generate_state(2)
             generator = torch.Generator(self.device).manual_seed(int(words[0]) << 31 ^ int(words[1]))
             rows.append([draw(shape, generator=generator, device=self.device) for shape in shapes])
         return [torch.stack(column) for column in zip(*rows, strict=True)]

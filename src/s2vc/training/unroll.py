@@ -202,23 +202,25 @@ class Frames(nn.Module):
         return x0, kept, bits, proxy, shown, reference, feature, memory, *after
 
 
-def captured(
-    frames: Frames,
-    state: State,
-    pictures: Tensor,
-    motion: Tensor,
-    intra: Tensor,
-    reset: Tensor,
-    quality: Tensor,
-    noise: Noise,
-) -> nn.Module:
-    """``frames`` as two CUDA graphs, forward and backward, for tensors of the examples' shapes.
+def _tensors(*given: Tensor | State | Noise) -> list[Tensor]:
+    """The tensors of ``unroll``'s arguments, one by one, as ``Frames`` takes them."""
+    flat: list[Tensor] = []
+    for one in given:
+        if isinstance(one, Noise):
+            flat += [one.latent, one.hyper]
+        elif isinstance(one, State):
+            flat += [one.buffer.reference, one.buffer.feature, one.memory, *one.levels]
+        else:
+            flat.append(one)
+    return flat
+
+
+def captured(frames: Frames, *example: Tensor | State | Noise) -> nn.Module:
+    """``frames`` as two CUDA graphs, forward and backward, for arguments of ``unroll`` of these shapes.
 
     A step is ten thousand small kernels, which a GPU computes faster than Python asks for them.
     """
-    examples: tuple[Tensor, ...] = (pictures, motion, intra, reset, quality, noise.latent, noise.hyper)
-    examples += (state.buffer.reference, state.buffer.feature, state.memory, *state.levels)
-    copies = tuple(tensor.clone() for tensor in examples)
+    copies = tuple(tensor.clone() for tensor in _tensors(*example))
     torch.cuda.make_graphed_callables(frames, copies, allow_unused_input=True)  # type: ignore[no-untyped-call]
     return frames  # whose forward it has replaced
 
@@ -230,18 +232,15 @@ def unroll(
     intra: Tensor,
     reset: Tensor,
     quality: Tensor,
-    state: State,
     noise: Noise,
+    state: State,
 ) -> Unrolled:
     """What ``frames`` (:class:`Frames`, or a graph of it) makes of a step's batch.
 
     pictures: float levels (B, T, 3, h, w); motion (B, T, h/16, w/16, 2); flags (B, T); quality (B,).
     """
-    buffer = state.buffer
-    x0, kept, bits, proxy, shown, *after = frames(
-        *(pictures, motion, intra, reset, quality, noise.latent, noise.hyper),
-        *(buffer.reference, buffer.feature, state.memory, *state.levels),
-    )
+    given = _tensors(pictures, motion, intra, reset, quality, noise, state)
+    x0, kept, bits, proxy, shown, *after = frames(*given)
     reference, feature, memory, *levels = (tensor.detach() for tensor in after)
     carried = State(Buffer(reference, feature), memory, (levels[0], levels[1], levels[2]))
     return Unrolled(x0, kept, bits, proxy, shown, carried)
