@@ -27,6 +27,7 @@ from s2vc.bench.delta import delta
 from s2vc.bench.metrics import Meter
 from s2vc.bench.names import HIGHER_IS_BETTER
 from s2vc.bitstream import Chunk, StreamReader
+from s2vc.codec import schedule
 from s2vc.video import Frame, VideoInfo, open_output, open_video
 
 CLIPS = [
@@ -40,12 +41,12 @@ CLIPS = [
 RATES = [15_000, 30_000, 60_000, 120_000]  # bit/s at 426 x 240
 PIXELS = 426 * 240
 TARGETS = ["psnr=26", "lpips_vgg=0.3", "dists=0.15"]
-PATTERNS = {  # what the I-frame is given beside the quality, and P-frame n mod 4
-    "flat": (0, (0, 0, 0, 0)),
-    "finer by 4": (0, (3, -1, -1, -1)),
-    "finer by 8": (0, (6, -2, -2, -2)),
-    "I finer by 12": (12, (0, 0, 0, 0)),
-    "I finer by 24": (24, (0, 0, 0, 0)),
+PATTERNS = {  # frames from key frame to key frame, and by how much those between them are coarser
+    "flat": (1, 0),
+    "8, 22 coarser": (8, 22),
+    "8, 30 coarser": (8, 30),
+    "4, 22 coarser": (4, 22),
+    "16, 22 coarser": (16, 22),
 }
 QUALITIES = [14, 28, 42, 56]
 METRICS = ("psnr", "lpips-alex", "lpips-vgg", "dists")
@@ -90,28 +91,6 @@ def overfull(path: Path, rate: float, size: float) -> float:
 @cache
 def meter(*metrics: str) -> Meter:
     return Meter(metrics, step=5)
-
-
-class Pattern:
-    """A quality control: one quality, and on it what I-frames are given and a pattern of four P-frames."""
-
-    def __init__(self, quality: int, intra: int, offsets: tuple[int, ...]) -> None:
-        self.quality, self.intra, self.offsets = quality, intra, offsets
-        self.since_intra = 0
-
-    def choose(self, intra: bool, time: int) -> int:
-        self.since_intra = 0 if intra else self.since_intra + 1
-        offset = self.intra if intra else self.offsets[self.since_intra % len(self.offsets)]
-        return min(63, max(0, self.quality + offset))
-
-    def coded(self, payload_bits: int) -> None:
-        return None
-
-    def known(self, quality: int, payload_bits: int) -> None:
-        pass
-
-    def container(self, bits: int) -> None:
-        pass
 
 
 class Runs:
@@ -192,7 +171,8 @@ class Runs:
             **facts,
         }
 
-    def hierarchy(self, clip: Path, quality: int, pattern: tuple[int, tuple[int, ...]]) -> dict[str, Any]:
+    def hierarchy(self, clip: Path, quality: int, pattern: tuple[int, int]) -> dict[str, Any]:
+        schedule.KEY_PERIOD, schedule.BETWEEN_COARSER = pattern
         with open_video(clip, frames=96) as reader:
             pictures = [frame.rgb for frame in reader]
         shown: list[Any] = []
@@ -200,7 +180,7 @@ class Runs:
             io.BytesIO(),
             info=reader.info,
             model=self.model,
-            control=Pattern(quality, *pattern),
+            quality=quality,
             reconstruct=lambda frame: shown.append(frame.rgb),
         ) as encoder:
             for picture in pictures:
@@ -212,10 +192,10 @@ class Runs:
         means = {metric: found[metric]["mean"] for metric in METRICS}
         return {"bpp": 8 * encoder.bytes_written / size, **means}
 
-    def deltas(self, clips: Iterable[str]) -> None:
+    def deltas(self, clips: Iterable[str], patterns: Iterable[str]) -> None:
         """BD-rates of the patterns against the flat one, clip by clip."""
         for metric in METRICS:
-            for pattern in PATTERNS:
+            for pattern in patterns:
                 if pattern == "flat":
                     continue
                 rates = {}
@@ -245,6 +225,7 @@ def main() -> None:
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--clips", nargs="*", default=CLIPS)
     parser.add_argument("--rates", nargs="*", type=float, default=RATES)
+    parser.add_argument("--patterns", nargs="*", default=list(PATTERNS), choices=list(PATTERNS))
     parser.add_argument("--targets", nargs="*", default=TARGETS)
     parser.add_argument("--seconds", type=float, default=120, help="length of the concatenation; 0: without")
     parser.add_argument("--size", default="426x240", help="its size; rates scale with the pixels")
@@ -259,13 +240,13 @@ def main() -> None:
             clips[f"concatenation_{options.size}-{options.seconds:g}s"] = long
         if "hierarchy" in options.what:
             for clip in options.clips:
-                for name_of, pattern in PATTERNS.items():
+                for name_of in options.patterns:
                     for quality in QUALITIES:
                         runs.row(
                             f"hierarchy/{clip}/{name_of}/{quality}",
-                            lambda p=clips[clip], q=quality, o=pattern: runs.hierarchy(p, q, o),
+                            lambda p=clips[clip], q=quality, o=PATTERNS[name_of]: runs.hierarchy(p, q, o),
                         )
-            runs.deltas(options.clips)
+            runs.deltas(options.clips, options.patterns)
         for clip, path in clips.items():
             with open_video(path) as reader:
                 scale = reader.info.width * reader.info.height / PIXELS

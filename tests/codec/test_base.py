@@ -38,7 +38,7 @@ def encode(model, pictures, quality=63, reconstruct=None):
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    """As many as the processes that ``s2vc_command`` starts: on another number a level differs here and there."""
+    """As many as the processes of ``s2vc_command`` have: on another number a level differs here and there."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -15,6 +15,7 @@ from s2vc.api.rates import Coded, RateRequest, run_passes
 from s2vc.codec.bits_model import FRAMING_BITS, BitsCurve, BitsModel, quality_at
 from s2vc.codec.rate_control import LARGEST_INTRA_STEP, LARGEST_STEP, LeakyBucket, RateControl
 from s2vc.codec.rate_plans import AverageRate, ConstantQuality
+from s2vc.codec.schedule import KEY_PERIOD, Layer
 from s2vc.video import VideoInfo
 
 WIDTH, HEIGHT = 426, 240
@@ -40,8 +41,8 @@ class Curve:
 
 @dataclass
 class Film:
-    """Frames whose cost is known at every quality: content that changes at cuts, noise, and P-frames that get
-    dearer where quality has just risen."""
+    """Frames whose cost is known at every quality: content that changes at cuts, noise, key frames that catch
+    up with what those between them left, P-frames that get dearer where quality has just risen."""
 
     seed: int
     frames: int
@@ -62,7 +63,8 @@ class Film:
 
     def bits(self, number: int, quality: int, before: int) -> int:
         intra = self.intra(number)
-        level = self.content[number] + self.curves[intra][quality]
+        layer = Layer.of(number % self.keyint, KEY_PERIOD)
+        level = self.content[number] + self.curves[intra][layer.quality(quality)] + (layer is Layer.KEY)
         if not intra:
             level += 0.04 * (quality - before)
         return max(8, 8 * round(2**level / 8))
@@ -117,7 +119,7 @@ class Film:
 
 
 def one_pass(rate: float, frames: int | None, **options) -> RateControl:
-    plan = AverageRate(rate, pixels=PIXELS, seconds=SECONDS, keyint=KEYINT, frames=frames)
+    plan = AverageRate(rate, pixels=PIXELS, seconds=SECONDS, keyint=KEYINT, period=KEY_PERIOD, frames=frames)
     return RateControl(plan, frame_seconds=SECONDS, tick=SECONDS, **options)
 
 
@@ -174,7 +176,9 @@ def test_bucket_is_never_overfull(film, share, size):
     rate = max(rate, 1.3 * plain / SECONDS)
     bucket = LeakyBucket(rate, max(rate * size, 2.5 * worst))
     watch = LeakyBucket(rate, bucket.size)
-    control = RateControl(ConstantQuality(40, PIXELS), frame_seconds=SECONDS, tick=SECONDS, bucket=bucket)
+    control = RateControl(
+        ConstantQuality(40, PIXELS, KEY_PERIOD), frame_seconds=SECONDS, tick=SECONDS, bucket=bucket
+    )
     film.code(control)
     assert control.violations == 0
     for number, frame in enumerate(control.frames):
@@ -210,7 +214,10 @@ def test_what_cannot_be_met_ends_at_the_nearest():
 
 def test_a_frame_that_does_not_fit_is_counted_and_the_least_of_what_was_tried():
     control = RateControl(
-        ConstantQuality(40, PIXELS), frame_seconds=SECONDS, tick=SECONDS, bucket=LeakyBucket(1000.0, 1000.0)
+        ConstantQuality(40, PIXELS, KEY_PERIOD),
+        frame_seconds=SECONDS,
+        tick=SECONDS,
+        bucket=LeakyBucket(1000.0, 1000.0),
     )
     costs = {quality: 5000 + 100 * abs(quality - 8) for quality in range(64)}
     quality = control.choose(True, 0)
@@ -222,12 +229,12 @@ def test_a_frame_that_does_not_fit_is_counted_and_the_least_of_what_was_tried():
 
 
 def test_bits_model_follows_what_frames_cost():
-    model = BitsModel(PIXELS)
+    model = BitsModel(PIXELS, KEY_PERIOD)
     for _ in range(40):
-        model.learn(False, 20, 900 + FRAMING_BITS)
-    assert model.bits(False)[20] == pytest.approx(900 + FRAMING_BITS, rel=0.01)
-    assert np.all(np.diff(model.bits(False)) > 0)
-    assert quality_at(model.bits(False), 900 + FRAMING_BITS) == pytest.approx(20, abs=0.1)
+        model.learn(Layer.KEY, 20, 900 + FRAMING_BITS)
+    assert model.bits(Layer.KEY)[20] == pytest.approx(900 + FRAMING_BITS, rel=0.01)
+    assert np.all(np.diff(model.bits(Layer.KEY)) > 0)
+    assert quality_at(model.bits(Layer.KEY), 900 + FRAMING_BITS) == pytest.approx(20, abs=0.1)
 
 
 def test_curve_learns_what_a_pair_shows():

@@ -7,6 +7,7 @@ from s2vc.codec.encoder import VideoEncoder
 from s2vc.codec.known import KnownPackets
 from s2vc.codec.rate_control import LeakyBucket, RateControl
 from s2vc.codec.rate_plans import AverageRate, ConstantQuality
+from s2vc.codec.schedule import BETWEEN_COARSER, KEY_PERIOD
 
 WIDTH, HEIGHT, KEYINT, FRAMES = 50, 38, 8, 20
 TICK = 1 / 25
@@ -58,12 +59,13 @@ def test_tries_leave_no_trace(model, scene):
     pictures = scene(FRAMES, WIDTH, HEIGHT)
     qualities = [20 + n % 7 for n in range(FRAMES)]
     plain = code(model, pictures, Fixed(qualities))
-    assert [quality for chunk in plain for quality in chunk.qualities] == qualities
+    own = [max(0, quality - BETWEEN_COARSER * (n % KEYINT > 0)) for n, quality in enumerate(qualities)]
+    assert [quality for chunk in plain for quality in chunk.qualities] == own
     assert code(model, pictures, Fixed(qualities, tries=2)) == plain
 
 
 def live(**options) -> RateControl:
-    plan = AverageRate(12_000, pixels=WIDTH * HEIGHT, seconds=TICK, keyint=KEYINT)
+    plan = AverageRate(12_000, pixels=WIDTH * HEIGHT, seconds=TICK, keyint=KEYINT, period=KEY_PERIOD)
     return RateControl(plan, frame_seconds=TICK, tick=TICK, **options)
 
 
@@ -76,7 +78,9 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(model, scene):
 
 def test_one_packet_a_frame_is_held_to_the_bucket(model, scene):
     bucket = LeakyBucket(14_000, 9_000)
-    control = RateControl(ConstantQuality(63, WIDTH * HEIGHT), frame_seconds=TICK, tick=TICK, bucket=bucket)
+    control = RateControl(
+        ConstantQuality(63, WIDTH * HEIGHT, KEY_PERIOD), frame_seconds=TICK, tick=TICK, bucket=bucket
+    )
     chunks = code(model, scene(FRAMES, WIDTH, HEIGHT), control, low_delay=True)
     assert len(chunks) == FRAMES
     assert control.violations == 0
@@ -86,7 +90,8 @@ def test_one_packet_a_frame_is_held_to_the_bucket(model, scene):
         assert level <= 9_000
 
 
-def test_a_model_of_one_quality_an_interval_keeps_it(model, scene):
+def test_a_model_of_one_quality_an_interval_keeps_it(model, scene, monkeypatch):
+    monkeypatch.setattr(model.networks, "quality_per_frame", False)
     control = live(intra_only=True)
     chunks = code(model, scene(FRAMES, WIDTH, HEIGHT), control)
     assert all(len(set(chunk.qualities)) == 1 for chunk in chunks)

@@ -86,7 +86,7 @@ def test_unrolled_frames_are_the_coded_ones(model, mini, scene, psnr, quality, m
             x,
             torch.from_numpy(motion)[None],
             *flags,
-            torch.tensor([quality]),
+            torch.tensor([[kind.quality for kind in read.kinds]]),
             Noise(latent, hyper),
             initial_state(model, 1, *padded.shape[1:3]),
         )
@@ -117,7 +117,7 @@ def gradient_of_last_loss(model, **how) -> tuple[torch.Tensor, torch.Tensor]:
         torch.zeros(1, 3, 4, 4, 2, dtype=torch.int16),
         flags,
         ~flags & False,
-        torch.tensor([40]),
+        torch.full((1, 3), 40),
         Noise(latent, hyper),
         initial_state(model, 1, 64, 64),
     )

@@ -147,7 +147,7 @@ def encode(
     >>> s2vc.encode("holiday.mp4", "part.s2vc", quality=20, frames=8, keyint="2s").frames
     8
 
-    source, target: paths, or "-" for standard input (y4m) and output. quality: 0..63, higher is better.
+    source, target: paths, or "-" for standard input (y4m) and output. quality: 0..63 of key frames, higher is better.
     keyint: an I-frame every so many frames or seconds ("10s"), or (the default) "auto": where a scene begins,
     but none within min_keyint (frames or seconds, 0.5 s) of another, and after 10 s at the latest. low_delay:
     each frame leaves at once, not with up to 31 others. resume: go on at the last whole chunk of a run with

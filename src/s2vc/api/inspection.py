@@ -32,7 +32,8 @@ class FileInfo:
 
     ``bytes``, ``kbps``, ``bpp`` (bits a pixel) are of the whole file, ``video_…`` of it without other tracks.
     ``profile``: the arithmetic that decodes it, where not any does (``base``). ``points``: names of the rate
-    points that coded it, of a model that has some and is at hand.
+    points that coded it, of a model that has some and is at hand. ``quality``: those of key frames, which is
+    what an encoder was asked for; frames between them are coarser (docs/rate-control.md).
     """
 
     format_version: int
@@ -97,17 +98,24 @@ class _Tally:
     frames: int = 0
     chunks: int = 0
     intra: int = 0
-    qualities: set[int] = field(default_factory=set)
+    qualities: set[int] = field(default_factory=set)  # of key frames
+    since_intra: int = 0
     first: int | None = None
     end: int = 0
     packets: dict[int, int] = field(default_factory=dict)  # of each other track
     bytes: dict[int, int] = field(default_factory=dict)
 
     def add(self, chunk: Chunk) -> None:
+        from s2vc.codec.schedule import KEY_PERIOD
+
+        self.since_intra = 0 if chunk.intra else self.since_intra
+        for quality in chunk.qualities:
+            if self.since_intra % KEY_PERIOD == 0:
+                self.qualities.add(quality)
+            self.since_intra += 1
         self.frames += len(chunk.packets)
         self.chunks += chunk.opens
         self.intra += chunk.intra
-        self.qualities.update(chunk.qualities)
         self.first = chunk.times[0] if self.first is None else self.first
         self.end = chunk.times[-1] + chunk.last_duration
 

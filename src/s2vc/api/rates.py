@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from s2vc.codec.rate_control import LeakyBucket, QualityControl, RateControl
 from s2vc.codec.rate_plans import AverageRate, ConstantQuality, KnownFrames, Plan
+from s2vc.codec.schedule import key_period
 from s2vc.errors import TargetError
 from s2vc.video import VideoInfo
 
@@ -92,11 +93,15 @@ class RateRequest:
         """Whether a size or an average rate is asked for."""
         return (self.bitrate, self.target_size, self.bpp) != (None, None, None)
 
-    def first_control(self, info: VideoInfo, keyint: int) -> RateControl:
-        """The control of a pass that knows nothing yet: the only one, or what the next learns from."""
+    def first_control(self, info: VideoInfo, keyint: int, intra_only: bool) -> RateControl:
+        """The control of a pass that knows nothing yet: the only one, or what the next learns from.
+
+        keyint: frames. intra_only: quality changes at I-frames alone.
+        """
+        period = key_period(not intra_only)
         pixels = info.width * info.height
         seconds = float(1 / (info.average_rate or _USUAL_RATE))
-        plan: Plan = ConstantQuality(self.quality, pixels)
+        plan: Plan = ConstantQuality(self.quality, pixels, period)
         rate, per_frame = self.bitrate, False
         if self.bpp is not None:
             rate, per_frame = self.bpp * pixels, True
@@ -109,20 +114,22 @@ class RateRequest:
                 pixels=pixels,
                 seconds=seconds,
                 keyint=keyint,
+                period=period,
                 frames=info.frame_count,
             )
-        return self._control(plan, info)
+        return self._control(plan, info, intra_only)
 
     def next_control(self, before: Coded, info: VideoInfo) -> RateControl:
         """The control of a pass after another one over the same frames."""
         assert isinstance(before.control, RateControl)
         total = self.video_bits(before)
-        plan = KnownFrames(total - before.control.closing, before.control.frames, before.control.plan.curves)
+        first = before.control
+        plan = KnownFrames(total - first.closing, first.frames, first.plan.curves, first.plan.period)
         cap = None
         if self.target_size is not None:
             video = 8 * (self.target_size - before.bytes + before.video_bytes)
             cap = video - before.control.closing - _SLACK_BITS
-        return self._control(plan, info, cap)
+        return self._control(plan, info, before.control.intra_only, cap)
 
     def video_bits(self, coded: Coded) -> float:
         """Bits that the video is to have, container included, where other tracks have what they had then."""
@@ -133,7 +140,9 @@ class RateRequest:
         assert self.target_size is not None
         return 8 * (_AIM * self.target_size - coded.bytes + coded.video_bytes)
 
-    def _control(self, plan: Plan, info: VideoInfo, cap: float | None = None) -> RateControl:
+    def _control(
+        self, plan: Plan, info: VideoInfo, intra_only: bool, cap: float | None = None
+    ) -> RateControl:
         bucket = None
         if self.max_bitrate is not None:
             bucket = LeakyBucket(self.max_bitrate, self.bufsize or self.max_bitrate)
@@ -143,6 +152,7 @@ class RateRequest:
             tick=float(info.time_base),
             bucket=bucket,
             cap=cap,
+            intra_only=intra_only,
         )
 
     def missed(self, coded: Coded) -> str | None:
@@ -220,11 +230,9 @@ def run_passes(
     before: Coded | None = None
 
     def maker(info: VideoInfo, keyint: int) -> RateControl:
-        control = (
-            request.first_control(info, keyint) if before is None else request.next_control(before, info)
-        )
-        control.intra_only = intra_only
-        return control
+        if before is not None:
+            return request.next_control(before, info)
+        return request.first_control(info, keyint, intra_only)
 
     def keep(coded: Coded) -> str | None:
         nonlocal before

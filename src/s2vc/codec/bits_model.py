@@ -1,9 +1,13 @@
-"""What a frame costs at each quality: a curve for I- and one for P-frames, levels that follow the content."""
+"""What a frame costs at each quality: a curve for each layer of frames, levels that follow the content."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
+
+from s2vc.codec.schedule import Layer
 
 QUALITIES = 64
 Bits = NDArray[np.float64]
@@ -15,9 +19,10 @@ FRAMING_BITS = 32.0
 # line. What frames really cost bends it.
 _START_STEP = 0.055
 _LEAST_STEP = 0.005  # costs rise, so that a budget has one quality
-_BITS_A_PIXEL = {True: 0.35, False: 0.02}
+_BITS_A_PIXEL = {Layer.INTRA: 0.35, Layer.KEY: 0.08, Layer.BETWEEN: 0.01}
 
-_MEMORY = {True: 2.0, False: 8.0}  # frames that the levels' exponential averages look back
+# Frames that the levels' exponential averages look back.
+_MEMORY = {Layer.INTRA: 2.0, Layer.KEY: 3.0, Layer.BETWEEN: 8.0}
 
 
 class BitsCurve:
@@ -48,30 +53,40 @@ class BitsCurve:
 
 
 class BitsModel:
-    """log2 bits = level + curve[quality]; a level each for I- and P-frames, averaged over what was coded."""
+    """log2 bits = level + curve[quality]; a level for each layer, averaged over what was coded.
 
-    def __init__(self, pixels: int) -> None:
-        self.curves = {True: BitsCurve(), False: BitsCurve()}
+    Qualities are those asked for (of key frames). period: frames from key frame to key frame.
+    """
+
+    def __init__(self, pixels: int, period: int) -> None:
+        self.period = period
+        self.curves = {layer: BitsCurve() for layer in Layer}
         middle = QUALITIES // 2
         self._level = {
-            intra: float(np.log2(_BITS_A_PIXEL[intra] * pixels) - curve.values[middle])
-            for intra, curve in self.curves.items()
+            layer: float(np.log2(_BITS_A_PIXEL[layer] * pixels) - curve.values[middle])
+            for layer, curve in self.curves.items()
         }
-        self._seen = {True: 0, False: 0}
+        self._seen = dict.fromkeys(Layer, 0)
 
-    def bits(self, intra: bool) -> Bits:
+    def bits(self, layer: Layer) -> Bits:
         """Expected bits of a frame at each quality, framing included, float64 (64,), rising."""
-        return np.exp2(self._level[intra] + self.curves[intra].values) + FRAMING_BITS
+        return np.exp2(self._level[layer] + self.curves[layer].values) + FRAMING_BITS
 
-    def learn(self, intra: bool, quality: int, bits: float) -> None:
+    def learn(self, layer: Layer, quality: int, bits: float) -> None:
         """A frame of ``bits``, framing included, was coded."""
         payload = max(bits - FRAMING_BITS, 8.0)
-        error = float(np.log2(payload) - self._level[intra] - self.curves[intra].values[quality])
-        self._seen[intra] += 1
-        self._level[intra] += error / min(self._seen[intra], _MEMORY[intra])
-        if not self._seen[not intra]:
-            # Until the other kind was seen: what is costly as an I-frame tends to be as P-frames.
-            self._level[not intra] += error / 2
+        error = float(np.log2(payload) - self._level[layer] - self.curves[layer].values[quality])
+        self._seen[layer] += 1
+        self._level[layer] += error / min(self._seen[layer], _MEMORY[layer])
+        for other in Layer:
+            if not self._seen[other]:
+                # Until its kind was seen: what is costly as an I-frame tends to be as P-frames.
+                self._level[other] += error / 2
+
+
+def inter_bits(frame_bits: Callable[[Layer], Bits], period: int) -> Bits:
+    """What P-frames cost on average, key frames and those between them."""
+    return (frame_bits(Layer.KEY) + (period - 1) * frame_bits(Layer.BETWEEN)) / period
 
 
 def quality_at(costs: Bits, budget: float) -> float:

@@ -16,7 +16,7 @@ from s2vc.codec.packets import checksum_bytes, read_packet, write_packet
 from s2vc.codec.protocol import FrameKind, FrameModel, Picture
 from s2vc.codec.rate_control import QualityControl
 from s2vc.codec.scene_cuts import IntraPlacement
-from s2vc.codec.schedule import LOOK_BACK, Schedule, padded_size, windows
+from s2vc.codec.schedule import LOOK_BACK, Layer, Schedule, key_period, padded_size, windows
 
 
 @dataclass
@@ -55,7 +55,8 @@ class VideoEncoder:
     ``keyint``: an I-frame at least every so many frames. ``scene_cuts``: another where a scene begins, but
     none nearer than ``min_keyint`` frames to the one before. ``low_delay``: every frame comes at once, as a
     Chunk of one frame; only some of them ``opens`` a chunk. ``known``: packets of the first frames, coded by
-    a run that was stopped. ``control``: chooses each frame's quality; without it all have ``quality``.
+    a run that was stopped. ``control``: chooses qualities; without it all is coded for ``quality``, which key
+    frames have (``Layer``).
     ``reconstruct``: also render what a decoder shows (not of known packets).
     """
 
@@ -81,6 +82,7 @@ class VideoEncoder:
         self._known, self._control = known, control
         self._checksum_bytes = checksum_bytes(model.symbols.exact)
         self.schedule = Schedule(reset_period)
+        self._key_period = key_period(model.quality_per_frame)
         self._size = padded_size(height, width, model.multiple)
         self._buffer = model.new_buffer(*self._size)
         self._render_state = model.new_render_state(*self._size)
@@ -96,9 +98,12 @@ class VideoEncoder:
                 f"frames are uint8 ({self.height}, {self.width}, 3), not {picture.dtype} {picture.shape}"
             )
         intra = self._is_intra(picture, self.schedule.since_intra + 1)
-        quality = self.quality if self._control is None else self._control.choose(intra, time)
-        if self._known and self._control is not None:
+        layer = Layer.of(0 if intra else self.schedule.since_intra + 1, self._key_period)
+        asked = self.quality if self._control is None else self._control.choose(intra, time)
+        quality = layer.quality(asked)
+        if self._known and self._control is not None and quality != self._known.quality:
             quality = self._known.quality
+            asked = layer.asked(quality)
         kind = self.schedule.next(intra, quality)
         if self.schedule.opens_chunk:
             yield from self.flush()
@@ -109,11 +114,11 @@ class VideoEncoder:
         if self._known:
             packet = self._use_known(padded, kind)
             if self._control is not None:
-                self._control.known(quality, 8 * len(packet.payload))
+                self._control.known(asked, 8 * len(packet.payload))
         elif self._control is None:
             packet = self._code(padded, kind)
         else:
-            packet, kind = self._code_controlled(padded, kind, self._control)
+            packet, kind = self._code_controlled(padded, kind, layer, self._control)
         if not self._known:
             self._last.append((self._features, kind))
         self._chunk.packets.append(packet)
@@ -142,17 +147,17 @@ class VideoEncoder:
         return packet
 
     def _code_controlled(
-        self, picture: Picture, kind: FrameKind, control: QualityControl
+        self, picture: Picture, kind: FrameKind, layer: Layer, control: QualityControl
     ) -> tuple[Packet, FrameKind]:
         """Code a frame, again from the same state where the control wants another quality."""
         buffer, memory, features = self._buffer, self._memory, len(self._chunk.features)
         while True:
             self._memory = copy(memory)  # whose fields coding sets
             packet = self._code(picture, kind)
-            quality = control.coded(8 * len(packet.payload))
-            if quality is None:
+            asked = control.coded(8 * len(packet.payload))
+            if asked is None:
                 return packet, kind
-            kind = replace(kind, quality=quality)
+            kind = replace(kind, quality=layer.quality(asked))
             self._buffer = buffer
             del self._chunk.features[features:]
 

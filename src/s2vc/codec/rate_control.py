@@ -1,4 +1,7 @@
-"""Rate control: frames' bits in, qualities out (docs/rate-control.md). Numbers only, no torch."""
+"""Rate control: frames' bits in, qualities out (docs/rate-control.md). Numbers only, no torch.
+
+Qualities are those of key frames; the encoder gives a frame between two of them its own (``Layer``).
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,9 @@ from typing import Protocol
 
 import numpy as np
 
-from s2vc.codec.bits_model import FRAMING_BITS, QUALITIES, Bits, quality_at
+from s2vc.codec.bits_model import FRAMING_BITS, QUALITIES, Bits, inter_bits, quality_at
 from s2vc.codec.rate_plans import CodedFrame, Plan
+from s2vc.codec.schedule import Layer
 
 LARGEST_STEP = 2  # quality moves by so much from one P-frame to the next
 LARGEST_INTRA_STEP = 6
@@ -28,10 +32,10 @@ class QualityControl(Protocol):
     """What the encoder's state machine asks before and tells after each frame."""
 
     def choose(self, intra: bool, time: int) -> int:
-        """The quality, 0 to 63, of the frame at ``time`` ticks."""
+        """The quality, 0 to 63, that the frame at ``time`` ticks has if it is a key frame."""
 
     def coded(self, payload_bits: int) -> int | None:
-        """What the frame cost; None: it stands, else the quality to code it at instead."""
+        """What the frame cost; None: it stands, else the quality, of a key frame, to code it at instead."""
 
     def known(self, quality: int, payload_bits: int) -> None:
         """The frame was coded by an earlier run that took the same choices."""
@@ -109,21 +113,23 @@ class RateControl:
         self.spent = 0.0
         self._framed = 0  # frames whose chunk is not written yet
         self._current: int | None = None
-        self._intra = True
+        self._since_intra = -1
+        self._layer = Layer.INTRA
         self._tried: dict[int, float] = {}
 
     def choose(self, intra: bool, time: int) -> int:
         seconds = time * self._tick
         if self.bucket is not None:
             self.bucket.drain_to(seconds)
-        self._intra, self._tried = intra, {}
+        self._since_intra = 0 if intra else self._since_intra + 1
+        self._layer, self._tried = Layer.of(self._since_intra, self.plan.period), {}
         wanted = self.plan.wanted(intra, seconds)
         if self.bucket is not None:
             wanted = min(wanted, self._bucket_quality(intra))
         if self.intra_only and not intra and self._current is not None:
             wanted = self._current
         quality = smooth(wanted, self._current, intra)
-        self._current = min(quality, self._fitting(self.plan.frame_bits(intra), quality))
+        self._current = min(quality, self._fitting(self.plan.frame_bits(self._layer), quality))
         return self._current
 
     def _bucket_quality(self, intra: bool) -> float:
@@ -132,17 +138,18 @@ class RateControl:
         assert self.bucket is not None
         bucket = self.bucket
         if intra:
-            return quality_at(self.plan.frame_bits(True), _FILL * self._intra_room)
+            return quality_at(self.plan.frame_bits(Layer.INTRA), _FILL * self._intra_room)
         calm = min(_CALM * bucket.size, max(0.0, bucket.size - self._reserve))
         seconds = bucket.size / bucket.rate * (0.5 if bucket.level > calm else 1.0)
         frames = max(8.0, seconds / self._frame_seconds)
         leaks = bucket.rate * self._frame_seconds * frames
-        return quality_at(frames * self.plan.frame_bits(False), leaks + calm - bucket.level)
+        costs = inter_bits(self.plan.frame_bits, self.plan.period)
+        return quality_at(frames * costs, leaks + calm - bucket.level)
 
     @property
     def _reserve(self) -> float:
         """Bits of the bucket for the next I-frame at the lowest quality."""
-        return _CAUTION_INTRA * float(self.plan.frame_bits(True)[0])
+        return _CAUTION_INTRA * float(self.plan.frame_bits(Layer.INTRA)[0])
 
     @property
     def _intra_room(self) -> float:
@@ -164,7 +171,7 @@ class RateControl:
     def _fitting(self, costs: Bits, quality: int) -> int:
         """The highest quality up to ``quality`` whose expected cost leaves the room some air; else 0."""
         room = self._room
-        if (self.intra_only and not self._intra) or costs[quality] <= room:
+        if (self.intra_only and self._since_intra) or costs[quality] <= room:
             return quality
         return min(quality, int(quality_at(costs, _FILL * room)) if room > 0 else 0)
 
@@ -172,7 +179,7 @@ class RateControl:
         assert self._current is not None
         quality, bits = self._current, payload_bits + FRAMING_BITS
         for tried, then in self._tried.items():
-            self.plan.curves[self._intra].learn(tried, quality, float(np.log2(bits / then)), _PAIR_DOUBT)
+            self.plan.curves[self._layer].learn(tried, quality, float(np.log2(bits / then)), _PAIR_DOUBT)
         again = self._second_thought(quality, bits)
         if again is None:
             again = self._again(quality, bits)
@@ -188,18 +195,18 @@ class RateControl:
 
     def _accept(self, quality: int, bits: float) -> None:
         self.violations += bits > self._room
-        self.plan.coded(self._intra, quality, bits)
+        self.plan.coded(self._layer, quality, bits)
         if self.bucket is not None:
             self.bucket.pour(bits)
         self.spent += bits
         self._framed += 1
         self.closing = 0.0
-        self.frames.append(CodedFrame(self._intra, quality, bits))
+        self.frames.append(CodedFrame(self._layer, quality, bits))
 
     def _second_thought(self, quality: int, bits: float) -> int | None:
         """Another quality for an I-frame that cost so much more or less than expected that it decides more
         than the frames behind it can make up for. Only downwards with a bucket."""
-        if not self._intra or len(self._tried) >= _MOST_THOUGHTS:
+        if self._since_intra or len(self._tried) >= _MOST_THOUGHTS:
             return None
         wanted = self.plan.rethink(quality, bits)
         if self.bucket is not None:
@@ -212,22 +219,22 @@ class RateControl:
     def _again(self, quality: int, bits: float) -> int | None:
         """Another quality for a frame that does not fit, unless it was the last resort."""
         room = self._room
-        if self._intra and self.bucket is not None and not self._tried:
+        if not self._since_intra and self.bucket is not None and not self._tried:
             room = min(room, self._intra_room)
-        settled = quality in self._tried or (self.intra_only and not self._intra)
+        settled = quality in self._tried or (self.intra_only and self._since_intra > 0)
         self._tried.setdefault(quality, bits)
         if bits <= room or settled:
             return None
-        lowest = min(self._tried)
-        if lowest == 0 or len(self._tried) >= _TRIES:
+        lowest, least = min(self._tried), self._layer.asked(0)  # below it all are coded alike
+        if lowest <= least or len(self._tried) >= _TRIES:
             # Where even this is too much, the least of what was tried: that is not always quality 0.
             best = min(self._tried, key=lambda tried: (self._tried[tried], -tried))
             return None if best == quality else best
         if len(self._tried) == _TRIES - 1:
-            return 0
-        costs = self.plan.frame_bits(self._intra)
+            return least
+        costs = self.plan.frame_bits(self._layer)
         scaled = costs * (bits / costs[quality])
-        return min(lowest - 1, int(quality_at(scaled, _FILL * room)) if room > 0 else 0)
+        return min(lowest - 1, max(least, int(quality_at(scaled, _FILL * room)) if room > 0 else least))
 
     def container(self, bits: int) -> None:
         surplus = bits - FRAMING_BITS * self._framed

@@ -1,6 +1,7 @@
 """Which quality would meet a budget: the three ways of rate control (docs/rate-control.md).
 
-A plan is asked before each frame and told afterwards.
+A plan is asked before each frame and told afterwards. Qualities are those of key frames; a frame between
+two of them has its own from its layer.
 """
 
 from __future__ import annotations
@@ -12,7 +13,16 @@ from typing import Protocol
 
 import numpy as np
 
-from s2vc.codec.bits_model import FRAMING_BITS, QUALITIES, Bits, BitsCurve, BitsModel, quality_at
+from s2vc.codec.bits_model import (
+    FRAMING_BITS,
+    QUALITIES,
+    Bits,
+    BitsCurve,
+    BitsModel,
+    inter_bits,
+    quality_at,
+)
+from s2vc.codec.schedule import Layer
 
 _SHORTEST_HORIZON = 2.0  # seconds over which a surplus is spent or a debt paid back
 _LONGEST_HORIZON = 20.0
@@ -20,8 +30,10 @@ _DEBT_SECONDS = 60.0  # of the budget: what a stream of unknown length carries f
 
 
 class Plan(Protocol):
-    curves: dict[bool, BitsCurve]
-    """By whether a frame is an I-frame; what one pass learnt of them the next one starts from."""
+    period: int
+    """Frames from key frame to key frame."""
+    curves: dict[Layer, BitsCurve]
+    """What one pass learnt of them the next one starts from."""
 
     def wanted(self, intra: bool, time: float) -> float:
         """The quality for the next frame, at ``time`` seconds: a real number 0 … 63."""
@@ -29,13 +41,13 @@ class Plan(Protocol):
     def rethink(self, quality: int, bits: float) -> float:
         """The quality for the next frame, an I-frame, now known to cost ``bits`` at ``quality``."""
 
-    def frame_bits(self, intra: bool) -> Bits:
-        """Expected bits of the next frame at each quality, float64 (64,), rising."""
+    def frame_bits(self, layer: Layer) -> Bits:
+        """Expected bits of the next frame at each quality, were it of that layer: float64 (64,), rising."""
 
     def least_after(self) -> float:
         """Expected bits of all frames behind the next one at the lowest quality; 0 if nobody knows."""
 
-    def coded(self, intra: bool, quality: int, bits: float) -> None:
+    def coded(self, layer: Layer, quality: int, bits: float) -> None:
         """The next frame was coded."""
 
     def container(self, bits: float) -> None:
@@ -45,9 +57,9 @@ class Plan(Protocol):
 class ConstantQuality:
     """No budget: for a buffer alone."""
 
-    def __init__(self, quality: int, pixels: int) -> None:
-        self.quality = quality
-        self._model = BitsModel(pixels)
+    def __init__(self, quality: int, pixels: int, period: int) -> None:
+        self.quality, self.period = quality, period
+        self._model = BitsModel(pixels, period)
         self.curves = self._model.curves
 
     def wanted(self, intra: bool, time: float) -> float:
@@ -56,14 +68,14 @@ class ConstantQuality:
     def rethink(self, quality: int, bits: float) -> float:
         return float(quality)
 
-    def frame_bits(self, intra: bool) -> Bits:
-        return self._model.bits(intra)
+    def frame_bits(self, layer: Layer) -> Bits:
+        return self._model.bits(layer)
 
     def least_after(self) -> float:
         return 0.0
 
-    def coded(self, intra: bool, quality: int, bits: float) -> None:
-        self._model.learn(intra, quality, bits)
+    def coded(self, layer: Layer, quality: int, bits: float) -> None:
+        self._model.learn(layer, quality, bits)
 
     def container(self, bits: float) -> None:
         pass
@@ -76,7 +88,7 @@ class AverageRate:
     left of a stream whose length is known.
 
     rate: bits a second, or bits a frame with ``per_frame``. seconds: what a frame lasts, at first; then the
-    average so far. keyint: frames. frames: in all, where it is known.
+    average so far. keyint, period: frames. frames: in all, where it is known.
     """
 
     def __init__(
@@ -87,15 +99,17 @@ class AverageRate:
         pixels: int,
         seconds: float,
         keyint: int,
+        period: int,
         frames: int | None = None,
     ) -> None:
         self._rate, self._per_frame, self._keyint, self._frames = rate, per_frame, keyint, frames
+        self.period = period
         self._frame = 1.0 if per_frame else seconds
         self._horizon = int(
             np.clip(keyint, np.ceil(_SHORTEST_HORIZON / seconds), np.ceil(_LONGEST_HORIZON / seconds))
         )
         self._largest_debt = rate * self._frame * _DEBT_SECONDS / seconds
-        self._model = BitsModel(pixels)
+        self._model = BitsModel(pixels, period)
         self.curves = self._model.curves
         self._done = 0
         self._since_intra = 0
@@ -118,33 +132,33 @@ class AverageRate:
 
     def rethink(self, quality: int, bits: float) -> float:
         model = deepcopy(self._model)
-        model.learn(True, quality, bits)
+        model.learn(Layer.INTRA, quality, bits)
         return self._solve(True, model)
 
     def _solve(self, intra: bool, model: BitsModel) -> float:
         horizon = self._horizon
         if self._frames is not None:
             horizon = min(horizon, max(1, self._frames - self._done))
-        intras = self._intras(intra, horizon)
-        costs = intras * model.bits(True) + (horizon - intras) * model.bits(False)
+        # Frames since the last I-frame, as far as the interval tells.
+        age = 0 if intra else min(self._since_intra + 1, self._keyint - 1)
+        ages = (age + np.arange(horizon)) % self._keyint
+        intras = np.count_nonzero(ages == 0)
+        keys = np.count_nonzero(ages % self.period == 0) - intras
+        costs = intras * model.bits(Layer.INTRA) + keys * model.bits(Layer.KEY)
+        costs = costs + (horizon - intras - keys) * model.bits(Layer.BETWEEN)
         return quality_at(costs, self._rate * self._frame * horizon - self._debt)
 
-    def _intras(self, intra: bool, horizon: int) -> int:
-        """I-frames among the next ``horizon`` frames, as far as the interval tells."""
-        first = 0 if intra else max(1, self._keyint - self._since_intra - 1)
-        return 0 if first >= horizon else 1 + (horizon - first - 1) // self._keyint
-
-    def frame_bits(self, intra: bool) -> Bits:
-        return self._model.bits(intra)
+    def frame_bits(self, layer: Layer) -> Bits:
+        return self._model.bits(layer)
 
     def least_after(self) -> float:
         if self._frames is None:
             return 0.0
-        return max(0, self._frames - self._done - 1) * float(self.frame_bits(False)[0])
+        return max(0, self._frames - self._done - 1) * float(inter_bits(self.frame_bits, self.period)[0])
 
-    def coded(self, intra: bool, quality: int, bits: float) -> None:
-        self._model.learn(intra, quality, bits)
-        self._since_intra = 0 if intra else self._since_intra + 1
+    def coded(self, layer: Layer, quality: int, bits: float) -> None:
+        self._model.learn(layer, quality, bits)
+        self._since_intra = 0 if layer is Layer.INTRA else self._since_intra + 1
         self._debt += bits
         self._done += 1
         if self._done == self._frames:
@@ -158,13 +172,14 @@ class AverageRate:
 class CodedFrame:
     """A frame of the pass before: bits with framing."""
 
-    intra: bool
+    layer: Layer
     quality: int
     bits: float
 
 
 _DOUBT = 2.0  # of a frame's rise over another pass: what it leans on has changed, too
-_FOLLOW = {True: 2.0, False: 12.0}  # frames that the correction's average looks back
+# Frames that the corrections' averages look back.
+_FOLLOW = {Layer.INTRA: 2.0, Layer.KEY: 4.0, Layer.BETWEEN: 12.0}
 
 
 class KnownFrames:
@@ -176,16 +191,18 @@ class KnownFrames:
     total: bits for all frames, framing included. frames: the pass before, in order. curves: what it learnt.
     """
 
-    def __init__(self, total: float, frames: Sequence[CodedFrame], curves: dict[bool, BitsCurve]) -> None:
-        self.curves = curves
+    def __init__(
+        self, total: float, frames: Sequence[CodedFrame], curves: dict[Layer, BitsCurve], period: int
+    ) -> None:
+        self.curves, self.period = curves, period
         self._left = total
         self._frames = frames
-        self._rest = {True: np.zeros(QUALITIES), False: np.zeros(QUALITIES)}  # payload bits by quality then
+        self._rest = {layer: np.zeros(QUALITIES) for layer in Layer}  # payload bits by quality then
         for frame in frames:
-            self._rest[frame.intra][frame.quality] += self._payload(frame)
+            self._rest[frame.layer][frame.quality] += self._payload(frame)
         self._done = 0
-        self._error = {True: 0.0, False: 0.0}
-        self._seen = {True: 0, False: 0}
+        self._error = dict.fromkeys(Layer, 0.0)
+        self._seen = dict.fromkeys(Layer, 0)
 
     @staticmethod
     def _payload(frame: CodedFrame) -> float:
@@ -198,12 +215,12 @@ class KnownFrames:
     def _rest_bits(self, skip: CodedFrame | None = None) -> Bits:
         count = max(0, len(self._frames) - self._done - (skip is not None))
         costs = np.full(QUALITIES, FRAMING_BITS * count)
-        for intra, rest in self._rest.items():
+        for layer, rest in self._rest.items():
             rest = rest.copy()
-            if skip is not None and skip.intra == intra:
+            if skip is not None and skip.layer is layer:
                 rest[skip.quality] = max(0.0, rest[skip.quality] - self._payload(skip))
-            curve = self.curves[intra].values
-            costs += np.exp2(curve + self._error[intra]) * float(rest @ np.exp2(-curve))
+            curve = self.curves[layer].values
+            costs += np.exp2(curve + self._error[layer]) * float(rest @ np.exp2(-curve))
         return costs
 
     def wanted(self, intra: bool, time: float) -> float:
@@ -214,35 +231,37 @@ class KnownFrames:
     def rethink(self, quality: int, bits: float) -> float:
         if self._done >= len(self._frames):
             return 0.0
-        curve = self.curves[True].values
+        curve = self.curves[Layer.INTRA].values
         cost = np.exp2(curve - curve[quality]) * (bits - FRAMING_BITS) + FRAMING_BITS
         return quality_at(self._rest_bits(self._now) + cost, self._left)
 
-    def frame_bits(self, intra: bool) -> Bits:
-        frame = self._now
+    def frame_bits(self, layer: Layer) -> Bits:
+        """As the next one of that layer in the pass before; where none is left, as the next frame."""
+        alike = (frame for frame in self._frames[self._done :] if frame.layer is layer)
+        frame = next(alike, self._now)
         payload = np.full(QUALITIES, np.log2(self._payload(frame)))
-        if frame.intra == intra:
-            curve = self.curves[intra].values
-            payload += curve - curve[frame.quality] + self._error[intra]
+        if frame.layer is layer:
+            curve = self.curves[layer].values
+            payload += curve - curve[frame.quality] + self._error[layer]
         return np.exp2(payload) + FRAMING_BITS
 
     def least_after(self) -> float:
         return float(self._rest_bits(self._now)[0]) if self._done < len(self._frames) else 0.0
 
-    def coded(self, intra: bool, quality: int, bits: float) -> None:
+    def coded(self, layer: Layer, quality: int, bits: float) -> None:
         self._left -= bits
         if self._done >= len(self._frames):
             return
         frame = self._now
-        if frame.intra == intra:
-            curve = self.curves[intra]
+        if frame.layer is layer:
+            curve = self.curves[layer]
             rise = float(np.log2(max(bits - FRAMING_BITS, 8.0) / self._payload(frame)))
             error = rise - float(curve.values[quality] - curve.values[frame.quality])
-            curve.learn(frame.quality, quality, rise - self._error[intra], _DOUBT)
-            self._seen[intra] += 1
+            curve.learn(frame.quality, quality, rise - self._error[layer], _DOUBT)
+            self._seen[layer] += 1
             # shrunk to none: one frame's noise is not the film's
-            self._error[intra] += (error - self._error[intra]) / min(self._seen[intra] + 1, _FOLLOW[intra])
-        rest = self._rest[frame.intra]
+            self._error[layer] += (error - self._error[layer]) / min(self._seen[layer] + 1, _FOLLOW[layer])
+        rest = self._rest[frame.layer]
         rest[frame.quality] = max(0.0, rest[frame.quality] - self._payload(frame))
         self._done += 1
 

@@ -88,7 +88,7 @@ class Terms:
 
 
 def lagrangian(stage: Stage, quality: Tensor, step: int) -> Tensor:
-    """λ (B,) of qualities 0..63: between the stage's two ends evenly in the logarithm."""
+    """λ of qualities 0..63, of their shape: between the stage's two ends evenly in the logarithm."""
     position = quality.double() / 63
     value = (stage.lambda_low * (stage.lambda_high / stage.lambda_low) ** position).float()
     if step < stage.lambda_warmup_steps:
@@ -105,7 +105,7 @@ def codec_terms(
     turn = np.where(batch.age > 0, turns[(batch.age - 1) % len(turns)], np.float32(1))
     importance = on_device(turn, device)
     share = on_device(np.where(batch.intra, stage.intra_weight, 1.0).astype(np.float32), device)
-    weight = lagrangian(stage, quality, stage_step)[:, None] * share
+    weight = lagrangian(stage, quality, stage_step) * share
     terms = Terms({}, {})
     terms.add("rate", 1.0, (weight * result.bits_proxy / area).mean())
     shown, kept = ((p - pictures).abs().mean((2, 3, 4)) / 255 for p in (result.x0, result.reference))

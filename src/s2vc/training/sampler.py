@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from s2vc.codec.schedule import is_reset
+from s2vc.codec.schedule import KEY_PERIOD, Layer, is_reset
 from s2vc.errors import InputError
 from s2vc.training.augment import augmented
 from s2vc.training.footage import Library
@@ -34,7 +34,7 @@ class Batch:
     """T frames of B slots: pictures uint8 (B, T, 3, h, w), motion int16 (B, T, h/16, w/16, 2), flags (B, T).
 
     ``intra[b, t]`` opens a sequence; ``reset[b, t]`` empties the feature buffer; ``age``: frames since the
-    I-frame; quality int64 (B,). ``semantic``: float32 (B, T, C, h/64, w/64), rounded up, of the teacher,
+    I-frame; quality int64 (B, T). ``semantic``: float32 (B, T, C, h/64, w/64), rounded up, of the teacher,
     where ``known`` (B, T); None without one. ``slots``: the slots' numbers in the whole batch.
     """
 
@@ -110,7 +110,7 @@ class Sampler:
         motion = np.zeros((count, frames, blocks, blocks, 2), np.int16)
         age = np.zeros((count, frames), np.int64)
         known = np.zeros((count, frames), bool)
-        quality = np.zeros(count, np.int64)
+        quality = np.zeros((count, frames), np.int64)
         semantic = None
         if self.features is not None:
             tokens = -(-crop // 64)
@@ -127,7 +127,8 @@ class Sampler:
                 for t, row in enumerate(footage.feature_of[begin : begin + frames]):
                     if row >= 0:
                         semantic[b, t], known[b, t] = footage.features[row], True
-            quality[b] = slot.quality[begin // frames]
+            asked = int(slot.quality[begin // frames])
+            quality[b] = [Layer.of(n, KEY_PERIOD).quality(asked) for n in age[b]]
             slot.position += frames
         reset = np.vectorize(is_reset, otypes=[bool])(age, self.reset_period)
         return Batch(pictures, motion, age == 0, reset, age, quality, list(self.slots), semantic, known)

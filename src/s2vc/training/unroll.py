@@ -174,7 +174,7 @@ class Frames(nn.Module):
         with torch.autocast(pictures.device.type, torch.bfloat16, enabled=self.autocast):
             for t in range(pictures.shape[1]):
                 given = (
-                    *(pictures[:, t], motion[:, t], intra[:, t], reset[:, t], quality),
+                    *(pictures[:, t], motion[:, t], intra[:, t], reset[:, t], quality[:, t]),
                     *(reference, feature, memory),
                 )
                 if self.checkpointing:
@@ -237,7 +237,7 @@ def unroll(
 ) -> Unrolled:
     """What ``frames`` (:class:`Frames`, or a graph of it) makes of a step's batch.
 
-    pictures: float levels (B, T, 3, h, w); motion (B, T, h/16, w/16, 2); flags (B, T); quality (B,).
+    pictures: float levels (B, T, 3, h, w); motion (B, T, h/16, w/16, 2); flags and quality (B, T).
     """
     given = _tensors(pictures, motion, intra, reset, quality, noise, state)
     x0, kept, bits, proxy, shown, *after = frames(*given)
