@@ -147,14 +147,14 @@ def encode(
     >>> s2vc.encode("holiday.mp4", "part.s2vc", quality=20, frames=8, keyint="2s").frames
     8
 
-    source, target: paths, or "-" for standard input (y4m) and output. quality: of key frames, 0..63, higher is
-    better. keyint: an I-frame every so many frames or seconds ("10s"), or (the default) "auto": where a scene
-    begins, but none within min_keyint (frames or seconds, 0.5 s) of another, and after 10 s at the latest.
-    low_delay: each frame leaves at once, not with up to 31 others. resume: go on at the last whole chunk of a
-    run with the same arguments that was stopped, which is left as ``target``.part; if there is none, begin
-    one. audio:
-    the sound is kept as it is ("copy"), coded anew ("opus") or left out ("none"); subtitles, chapters,
-    metadata and attachments are kept. start, duration, frames: what part of it. scale: (width, height).
+    source, target: paths, or "-" for standard input (y4m) and output. quality: of key frames, 0..63, higher
+    is better. keyint: an I-frame every so many frames or seconds ("10s"), or (the default) "auto": where a
+    scene begins, but none within min_keyint (frames or seconds, 0.5 s) of another, and after 10 s at the
+    latest. low_delay: each frame leaves at once, not with up to 31 others. resume: go on at the last whole
+    chunk of a run with the same arguments that was stopped, which is left as ``target``.part; if there is
+    none, begin one. audio: the sound is kept as it is ("copy"), coded anew ("opus") or left out ("none");
+    subtitles, chapters, metadata and attachments are kept. start, duration, frames: what part of it. scale:
+    (width, height).
     recon: also write what a decoder will show, losslessly where its format is (a folder of PNG, .mkv).
     progress: called with (frames, frames in all or None, bytes, seconds of video).
 
