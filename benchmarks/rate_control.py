@@ -43,6 +43,7 @@ PIXELS = 426 * 240
 TARGETS = ["psnr=26", "lpips_vgg=0.3", "dists=0.15"]
 PATTERNS = {  # frames from key frame to key frame, and by how much those between them are coarser
     "flat": (1, 0),
+    "8, 12 coarser": (8, 12),
     "8, 22 coarser": (8, 22),
     "8, 30 coarser": (8, 30),
     "4, 22 coarser": (4, 22),

@@ -10,7 +10,7 @@ from s2vc.codec.protocol import FrameKind
 WINDOW = 8  # frames that go through the generator at once; windows never cross a chunk's start
 QUALITIES = 64
 KEY_PERIOD = 8  # frames from one key frame to the next; an I-frame is the first
-BETWEEN_COARSER = 22  # qualities that frames between two key frames are coarser (docs/decisions.md)
+BETWEEN_COARSER = 12  # qualities that frames between two key frames are coarser (docs/decisions.md)
 LOOK_BACK = 3  # frames before a window that its pictures depend on (ARCHITECTURE §7)
 
 
