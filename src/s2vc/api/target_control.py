@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2vc.codec.rate_control import smooth
-from s2vc.codec.schedule import LOOK_BACK
+from s2vc.codec.schedule import KEY_PERIOD, LOOK_BACK
 from s2vc.errors import TargetError
 
 from .measures import Measure, QualityTarget
@@ -77,6 +77,9 @@ class TargetControl:
         if done <= self._next or self.frames - done < _SHORTEST_REST:
             return
         self._next = done + min(self.interval, _SOON * (len(self._shifts) + 2))
+        # In turn the four frames up to a key frame and the four behind it: pictures fade between them.
+        half = KEY_PERIOD // 2
+        self._next += (half * (len(self._shifts) % 2) - self._next) % KEY_PERIOD
         shown = look()
         value = self._measure(list(self._sources)[-len(shown) :], shown)
         self._shift(self.target.goodness(value) - float(self._curve[self._qualities[-1]]))
