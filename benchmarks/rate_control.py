@@ -21,13 +21,14 @@ from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import s2vc
 from s2vc.bench.delta import delta
 from s2vc.bench.metrics import Meter
 from s2vc.bench.names import HIGHER_IS_BETTER
 from s2vc.bitstream import Chunk, StreamReader
-from s2vc.codec import schedule
+from s2vc.codec import layers
 from s2vc.video import Frame, VideoInfo, open_output, open_video
 
 CLIPS = [
@@ -173,17 +174,20 @@ class Runs:
         }
 
     def hierarchy(self, clip: Path, quality: int, pattern: tuple[int, int]) -> dict[str, Any]:
-        schedule.KEY_PERIOD, schedule.BETWEEN_COARSER = pattern
+        period, coarser = pattern
         with open_video(clip, frames=96) as reader:
             pictures = [frame.rgb for frame in reader]
         shown: list[Any] = []
-        with s2vc.Encoder(
-            io.BytesIO(),
-            info=reader.info,
-            model=self.model,
-            quality=quality,
-            reconstruct=lambda frame: shown.append(frame.rgb),
-        ) as encoder:
+        with (
+            patch.multiple(layers, KEY_PERIOD=period, BETWEEN_COARSER=coarser),
+            s2vc.Encoder(
+                io.BytesIO(),
+                info=reader.info,
+                model=self.model,
+                quality=quality,
+                reconstruct=lambda frame: shown.append(frame.rgb),
+            ) as encoder,
+        ):
             for picture in pictures:
                 encoder.write(picture)
         found = meter(*METRICS).measure(pictures, [shown])[0]

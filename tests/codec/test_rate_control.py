@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from s2vc.api.rates import Coded, RateRequest, run_passes
 from s2vc.codec.bits_model import FRAMING_BITS, BitsCurve, BitsModel, quality_at
+from s2vc.codec.layers import KEY_PERIOD, Layer
 from s2vc.codec.rate_control import LARGEST_INTRA_STEP, LARGEST_STEP, LeakyBucket, RateControl
 from s2vc.codec.rate_plans import AverageRate, ConstantQuality
-from s2vc.codec.schedule import KEY_PERIOD, Layer
 from s2vc.video import VideoInfo
 
 WIDTH, HEIGHT = 426, 240
@@ -229,7 +229,7 @@ def test_a_frame_that_does_not_fit_is_counted_and_the_least_of_what_was_tried():
 
 
 def test_bits_model_follows_what_frames_cost():
-    model = BitsModel(PIXELS, KEY_PERIOD)
+    model = BitsModel(PIXELS)
     for _ in range(40):
         model.learn(Layer.KEY, 20, 900 + FRAMING_BITS)
     assert model.bits(Layer.KEY)[20] == pytest.approx(900 + FRAMING_BITS, rel=0.01)

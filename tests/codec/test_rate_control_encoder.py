@@ -5,9 +5,9 @@ from __future__ import annotations
 from s2vc.bitstream import Chunk
 from s2vc.codec.encoder import VideoEncoder
 from s2vc.codec.known import KnownPackets
+from s2vc.codec.layers import BETWEEN_COARSER, KEY_PERIOD
 from s2vc.codec.rate_control import LeakyBucket, RateControl
 from s2vc.codec.rate_plans import AverageRate, ConstantQuality
-from s2vc.codec.schedule import BETWEEN_COARSER, KEY_PERIOD
 
 WIDTH, HEIGHT, KEYINT, FRAMES = 50, 38, 8, 20
 TICK = 1 / 25

@@ -8,6 +8,7 @@ from fractions import Fraction
 from s2vc.bitstream import FORMAT_VERSION, Chunk, Header, StreamReader, TrackKind, TrackPacket
 from s2vc.bitstream import Colour as CodedColour
 from s2vc.bitstream.header import pack_header
+from s2vc.codec.layers import KEY_PERIOD, Layer
 from s2vc.errors import DamagedError
 
 from .sources import PathLike, binary_input, damage_of_tracks, name, rate
@@ -106,11 +107,9 @@ class _Tally:
     bytes: dict[int, int] = field(default_factory=dict)
 
     def add(self, chunk: Chunk) -> None:
-        from s2vc.codec.schedule import KEY_PERIOD
-
         self.since_intra = 0 if chunk.intra else self.since_intra
         for quality in chunk.qualities:
-            if self.since_intra % KEY_PERIOD == 0:
+            if Layer.of(self.since_intra, KEY_PERIOD) is not Layer.BETWEEN:
                 self.qualities.add(quality)
             self.since_intra += 1
         self.frames += len(chunk.packets)

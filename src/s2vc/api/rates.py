@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from s2vc.codec.layers import key_period
 from s2vc.codec.rate_control import LeakyBucket, QualityControl, RateControl
 from s2vc.codec.rate_plans import AverageRate, ConstantQuality, KnownFrames, Plan
-from s2vc.codec.schedule import key_period
 from s2vc.errors import TargetError
 from s2vc.video import VideoInfo
 

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from s2vc.codec.layers import KEY_PERIOD
 from s2vc.codec.rate_control import smooth
-from s2vc.codec.schedule import KEY_PERIOD, LOOK_BACK
+from s2vc.codec.schedule import LOOK_BACK
 from s2vc.errors import TargetError
 
 from .measures import Measure, QualityTarget

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from s2vc.codec.schedule import Layer
+from s2vc.codec.layers import Layer
 
 QUALITIES = 64
 Bits = NDArray[np.float64]
@@ -55,11 +55,10 @@ class BitsCurve:
 class BitsModel:
     """log2 bits = level + curve[quality]; a level for each layer, averaged over what was coded.
 
-    Qualities are those asked for (of key frames). period: frames from key frame to key frame.
+    Qualities are those asked for (of key frames).
     """
 
-    def __init__(self, pixels: int, period: int) -> None:
-        self.period = period
+    def __init__(self, pixels: int) -> None:
         self.curves = {layer: BitsCurve() for layer in Layer}
         middle = QUALITIES // 2
         self._level = {

@@ -12,11 +12,12 @@ import numpy as np
 
 from s2vc.bitstream import CHUNK_FRAMES, Chunk, Packet
 from s2vc.codec.known import KnownPackets, another_encoding
+from s2vc.codec.layers import Layer, key_period
 from s2vc.codec.packets import checksum_bytes, read_packet, write_packet
 from s2vc.codec.protocol import FrameKind, FrameModel, Picture
 from s2vc.codec.rate_control import QualityControl
 from s2vc.codec.scene_cuts import IntraPlacement
-from s2vc.codec.schedule import LOOK_BACK, Layer, Schedule, key_period, padded_size, windows
+from s2vc.codec.schedule import LOOK_BACK, Schedule, padded_size, windows
 
 
 @dataclass

@@ -10,8 +10,8 @@ from typing import Protocol
 import numpy as np
 
 from s2vc.codec.bits_model import FRAMING_BITS, QUALITIES, Bits, inter_bits, quality_at
+from s2vc.codec.layers import Layer
 from s2vc.codec.rate_plans import CodedFrame, Plan
-from s2vc.codec.schedule import Layer
 
 LARGEST_STEP = 2  # quality moves by so much from one P-frame to the next
 LARGEST_INTRA_STEP = 6

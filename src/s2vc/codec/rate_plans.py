@@ -22,7 +22,7 @@ from s2vc.codec.bits_model import (
     inter_bits,
     quality_at,
 )
-from s2vc.codec.schedule import Layer
+from s2vc.codec.layers import Layer
 
 _SHORTEST_HORIZON = 2.0  # seconds over which a surplus is spent or a debt paid back
 _LONGEST_HORIZON = 20.0
@@ -59,7 +59,7 @@ class ConstantQuality:
 
     def __init__(self, quality: int, pixels: int, period: int) -> None:
         self.quality, self.period = quality, period
-        self._model = BitsModel(pixels, period)
+        self._model = BitsModel(pixels)
         self.curves = self._model.curves
 
     def wanted(self, intra: bool, time: float) -> float:
@@ -109,7 +109,7 @@ class AverageRate:
             np.clip(keyint, np.ceil(_SHORTEST_HORIZON / seconds), np.ceil(_LONGEST_HORIZON / seconds))
         )
         self._largest_debt = rate * self._frame * _DEBT_SECONDS / seconds
-        self._model = BitsModel(pixels, period)
+        self._model = BitsModel(pixels)
         self.curves = self._model.curves
         self._done = 0
         self._since_intra = 0
@@ -237,8 +237,8 @@ class KnownFrames:
 
     def frame_bits(self, layer: Layer) -> Bits:
         """As the next one of that layer in the pass before; where none is left, as the next frame."""
-        alike = (frame for frame in self._frames[self._done :] if frame.layer is layer)
-        frame = next(alike, self._now)
+        rest = map(self._frames.__getitem__, range(self._done, len(self._frames)))
+        frame = next((frame for frame in rest if frame.layer is layer), self._now)
         payload = np.full(QUALITIES, np.log2(self._payload(frame)))
         if frame.layer is layer:
             curve = self.curves[layer].values

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from enum import Enum
-
 from s2vc.bitstream import CHUNK_FRAMES
 from s2vc.codec.protocol import FrameKind
 
 WINDOW = 8  # frames that go through the generator at once; windows never cross a chunk's start
 QUALITIES = 64
-KEY_PERIOD = 8  # frames from one key frame to the next; an I-frame is the first
-BETWEEN_COARSER = 12  # qualities that frames between two key frames are coarser (docs/decisions.md)
 LOOK_BACK = 3  # frames before a window that its pictures depend on (ARCHITECTURE §7)
 
 
@@ -35,34 +31,6 @@ class Schedule:
     @property
     def opens_chunk(self) -> bool:
         return self.in_chunk == 1
-
-
-class Layer(Enum):
-    """A frame's place in the hierarchy of qualities: key frames bring detail, those between carry it on."""
-
-    INTRA = 0
-    KEY = 1
-    BETWEEN = 2
-
-    @classmethod
-    def of(cls, since_intra: int, period: int) -> Layer:
-        """Of the n-th frame after an I-frame, where each ``period``-th is a key frame."""
-        if since_intra == 0:
-            return cls.INTRA
-        return cls.BETWEEN if since_intra % period else cls.KEY
-
-    def quality(self, asked: int) -> int:
-        """A frame's own quality, 0..63, where ``asked`` is that of its key frames."""
-        return max(0, asked - BETWEEN_COARSER) if self is Layer.BETWEEN else asked
-
-    def asked(self, quality: int) -> int:
-        """The least that was asked for where a frame has ``quality``."""
-        return quality + BETWEEN_COARSER if self is Layer.BETWEEN else quality
-
-
-def key_period(quality_per_frame: bool) -> int:
-    """Frames from key frame to key frame: all are alike where a model has no quality per frame."""
-    return KEY_PERIOD if quality_per_frame else 1
 
 
 def rate_point(quality: int, points: int) -> int:

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from s2vc.codec.schedule import KEY_PERIOD, Layer, is_reset
+from s2vc.codec.layers import KEY_PERIOD, Layer
+from s2vc.codec.schedule import is_reset
 from s2vc.errors import InputError
 from s2vc.training.augment import augmented
 from s2vc.training.footage import Library
