@@ -132,7 +132,7 @@ curves = st.builds(
 films = st.builds(
     Film,
     seed=st.integers(0, 2**32 - 1),
-    frames=st.integers(66, 400),  # fewer hold few key frames, which are most of the bits
+    frames=st.integers(34, 400),
     intra_curve=curves,
     inter_curve=curves,
     cut=st.integers(10, 200),

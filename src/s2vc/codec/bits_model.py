@@ -1,4 +1,4 @@
-"""What a frame costs at each quality: a curve for each layer of frames, levels that follow the content."""
+"""What a frame costs at each quality: a curve for I- and one for P-frames, levels that follow the content."""
 
 from __future__ import annotations
 
@@ -52,6 +52,24 @@ class BitsCurve:
         self.values = np.r_[0.0, np.cumsum(self._steps)]
 
 
+class LayerCurves:
+    """A curve of I-frames and one of P-frames by their own quality, seen by the quality asked for."""
+
+    def __init__(self) -> None:
+        self._intra, self._inter = BitsCurve(), BitsCurve()
+
+    def _curve(self, layer: Layer) -> BitsCurve:
+        return self._intra if layer is Layer.INTRA else self._inter
+
+    def values(self, layer: Layer) -> NDArray[np.float64]:
+        """log2 of a frame's bits at each quality asked for, against those of its own quality 0: (64,)."""
+        return self._curve(layer).values[[layer.quality(asked) for asked in range(QUALITIES)]]
+
+    def learn(self, layer: Layer, first: int, second: int, rise: float, doubt: float) -> None:
+        """As BitsCurve's, for a frame of the layer and two qualities asked for."""
+        self._curve(layer).learn(layer.quality(first), layer.quality(second), rise, doubt)
+
+
 class BitsModel:
     """log2 bits = level + curve[quality]; a level for each layer, averaged over what was coded.
 
@@ -59,22 +77,22 @@ class BitsModel:
     """
 
     def __init__(self, pixels: int) -> None:
-        self.curves = {layer: BitsCurve() for layer in Layer}
+        self.curves = LayerCurves()
         middle = QUALITIES // 2
         self._level = {
-            layer: float(np.log2(_BITS_A_PIXEL[layer] * pixels) - curve.values[middle])
-            for layer, curve in self.curves.items()
+            layer: float(np.log2(_BITS_A_PIXEL[layer] * pixels) - self.curves.values(layer)[middle])
+            for layer in Layer
         }
         self._seen = dict.fromkeys(Layer, 0)
 
     def bits(self, layer: Layer) -> Bits:
-        """Expected bits of a frame at each quality, framing included, float64 (64,), rising."""
-        return np.exp2(self._level[layer] + self.curves[layer].values) + FRAMING_BITS
+        """Expected bits of a frame at each quality, framing included, float64 (64,), never falling."""
+        return np.exp2(self._level[layer] + self.curves.values(layer)) + FRAMING_BITS
 
     def learn(self, layer: Layer, quality: int, bits: float) -> None:
         """A frame of ``bits``, framing included, was coded."""
         payload = max(bits - FRAMING_BITS, 8.0)
-        error = float(np.log2(payload) - self._level[layer] - self.curves[layer].values[quality])
+        error = float(np.log2(payload) - self._level[layer] - self.curves.values(layer)[quality])
         self._seen[layer] += 1
         self._level[layer] += error / min(self._seen[layer], _MEMORY[layer])
         for other in Layer:
@@ -89,7 +107,7 @@ def inter_bits(frame_bits: Callable[[Layer], Bits], period: int) -> Bits:
 
 
 def quality_at(costs: Bits, budget: float) -> float:
-    """The quality, a real number 0 … 63, at which rising ``costs`` (64,) meet ``budget``."""
+    """The quality, a real number 0 … 63, at which ``costs`` (64,), which never fall, meet ``budget``."""
     if budget <= costs[0]:
         return 0.0
     return float(np.interp(np.log2(budget), np.log2(costs), np.arange(QUALITIES)))

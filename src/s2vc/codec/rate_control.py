@@ -179,7 +179,7 @@ class RateControl:
         assert self._current is not None
         quality, bits = self._current, payload_bits + FRAMING_BITS
         for tried, then in self._tried.items():
-            self.plan.curves[self._layer].learn(tried, quality, float(np.log2(bits / then)), _PAIR_DOUBT)
+            self.plan.curves.learn(self._layer, tried, quality, float(np.log2(bits / then)), _PAIR_DOUBT)
         again = self._second_thought(quality, bits)
         if again is None:
             again = self._again(quality, bits)

@@ -17,8 +17,8 @@ from s2vc.codec.bits_model import (
     FRAMING_BITS,
     QUALITIES,
     Bits,
-    BitsCurve,
     BitsModel,
+    LayerCurves,
     inter_bits,
     quality_at,
 )
@@ -32,7 +32,7 @@ _DEBT_SECONDS = 60.0  # of the budget: what a stream of unknown length carries f
 class Plan(Protocol):
     period: int
     """Frames from key frame to key frame."""
-    curves: dict[Layer, BitsCurve]
+    curves: LayerCurves
     """What one pass learnt of them the next one starts from."""
 
     def wanted(self, intra: bool, time: float) -> float:
@@ -42,7 +42,8 @@ class Plan(Protocol):
         """The quality for the next frame, an I-frame, now known to cost ``bits`` at ``quality``."""
 
     def frame_bits(self, layer: Layer) -> Bits:
-        """Expected bits of the next frame at each quality, were it of that layer: float64 (64,), rising."""
+        """Expected bits of the next frame at each quality, were it of that layer: float64 (64,), never
+        falling."""
 
     def least_after(self) -> float:
         """Expected bits of all frames behind the next one at the lowest quality; 0 if nobody knows."""
@@ -191,9 +192,7 @@ class KnownFrames:
     total: bits for all frames, framing included. frames: the pass before, in order. curves: what it learnt.
     """
 
-    def __init__(
-        self, total: float, frames: Sequence[CodedFrame], curves: dict[Layer, BitsCurve], period: int
-    ) -> None:
+    def __init__(self, total: float, frames: Sequence[CodedFrame], curves: LayerCurves, period: int) -> None:
         self.curves, self.period = curves, period
         self._left = total
         self._frames = frames
@@ -219,7 +218,7 @@ class KnownFrames:
             rest = rest.copy()
             if skip is not None and skip.layer is layer:
                 rest[skip.quality] = max(0.0, rest[skip.quality] - self._payload(skip))
-            curve = self.curves[layer].values
+            curve = self.curves.values(layer)
             costs += np.exp2(curve + self._error[layer]) * float(rest @ np.exp2(-curve))
         return costs
 
@@ -231,7 +230,7 @@ class KnownFrames:
     def rethink(self, quality: int, bits: float) -> float:
         if self._done >= len(self._frames):
             return 0.0
-        curve = self.curves[Layer.INTRA].values
+        curve = self.curves.values(Layer.INTRA)
         cost = np.exp2(curve - curve[quality]) * (bits - FRAMING_BITS) + FRAMING_BITS
         return quality_at(self._rest_bits(self._now) + cost, self._left)
 
@@ -241,7 +240,7 @@ class KnownFrames:
         frame = next((frame for frame in rest if frame.layer is layer), self._now)
         payload = np.full(QUALITIES, np.log2(self._payload(frame)))
         if frame.layer is layer:
-            curve = self.curves[layer].values
+            curve = self.curves.values(layer)
             payload += curve - curve[frame.quality] + self._error[layer]
         return np.exp2(payload) + FRAMING_BITS
 
@@ -254,10 +253,10 @@ class KnownFrames:
             return
         frame = self._now
         if frame.layer is layer:
-            curve = self.curves[layer]
+            curve = self.curves.values(layer)
             rise = float(np.log2(max(bits - FRAMING_BITS, 8.0) / self._payload(frame)))
-            error = rise - float(curve.values[quality] - curve.values[frame.quality])
-            curve.learn(frame.quality, quality, rise - self._error[layer], _DOUBT)
+            error = rise - float(curve[quality] - curve[frame.quality])
+            self.curves.learn(layer, frame.quality, quality, rise - self._error[layer], _DOUBT)
             self._seen[layer] += 1
             # shrunk to none: one frame's noise is not the film's
             self._error[layer] += (error - self._error[layer]) / min(self._seen[layer] + 1, _FOLLOW[layer])
