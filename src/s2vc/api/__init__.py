@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from s2vc.codec.decoder import DecodedFrame
 
-    from .files import DecodeResult, EncodeResult, decode, encode
+    from .decoding import DecodeResult, decode
+    from .encoding import EncodeResult, encode
     from .inspection import FileInfo, VerifyResult, info, verify
     from .models import Model, load
     from .probes import EncodePlan
@@ -45,7 +46,8 @@ __all__ = [
 
 _HOMES = {
     "s2vc.codec.decoder": ("DecodedFrame",),
-    "s2vc.api.files": ("DecodeResult", "EncodeResult", "decode", "encode"),
+    "s2vc.api.decoding": ("DecodeResult", "decode"),
+    "s2vc.api.encoding": ("EncodeResult", "encode"),
     "s2vc.api.inspection": ("FileInfo", "VerifyResult", "info", "verify"),
     "s2vc.api.models": ("Model", "load"),
     "s2vc.api.streams": ("Decoder", "Encoder"),

@@ -1,10 +1,10 @@
-"""Where .s2vc bytes come from, and what their header means to the rooms of video."""
+"""Where .s2vc bytes come from, what their header means to the rooms of video, and types that calls share."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
@@ -13,6 +13,8 @@ from s2vc.bitstream import Header, StreamReader
 from s2vc.errors import DamagedError, FormatError, InputError
 
 PathLike: TypeAlias = "str | Path"
+Seconds: TypeAlias = "str | float | Fraction | None"
+ProgressCallback: TypeAlias = Callable[..., None]
 
 
 @contextlib.contextmanager

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from fractions import Fraction
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +16,9 @@ from .measures import PRICES, QualityTarget, load_measure
 from .models import Model, load, set_threads
 from .probes import EncodePlan, Probes
 from .rates import Coded, RateRequest
-from .sources import PathLike
+from .sources import PathLike, Seconds
 from .streams import longest_interval
 from .target_control import TargetControl
-
-Seconds: TypeAlias = "str | float | Fraction | None"
 
 _CLOSE = 0.01  # a value so near the target, on its good side, ends a search
 _CLOSE_BITS = 0.03  # octaves
