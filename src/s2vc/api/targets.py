@@ -167,9 +167,9 @@ def lowest_quality(
 ) -> int:
     """The lowest quality, 0 … 63, whose ``goodness`` (rising with it) is at least ``wanted``; 63 if none is.
 
-    At most ``most`` evaluations: between two of them, or beyond the last two, goodness is taken for a
-    straight line, and for one that rises by ``rise`` a step where there is but one. One that is at most
-    ``close`` too good ends the search.
+    At most ``most`` evaluations: between two of them quality is taken for a parabola over goodness, beyond
+    the last two goodness for a straight line, and for one that rises by ``rise`` a step where there is but
+    one. One that is at most ``close`` too good ends the search.
     """
     points: dict[int, float] = {}
     quality = 32
@@ -195,4 +195,21 @@ def _guess(points: dict[int, float], wanted: float, low: int, high: int, rise: f
     if a != b:
         rise = (points[b] - points[a]) / (b - a)
     guess = a + (wanted - points[a]) / rise if rise > 0 else (low + high) / 2
+    if (a, b) == (low, high) and rise > 0:
+        guess += _bend(points, a, b) * (wanted - points[a]) * (wanted - points[b])
     return int(np.clip(math.ceil(guess - 1e-9), low + 1, high - 1))
+
+
+def _bend(points: dict[int, float], a: int, b: int) -> float:
+    """How quality bends over goodness by the point nearest to a and b, as far as it still rises between them.
+
+    Straight lines alone close in from one side where goodness bends strongly, and too slowly.
+    """
+    others = sorted(set(points) - {a, b}, key=lambda q: min(abs(q - a), abs(q - b)))
+    at_a, at_b = points[a], points[b]
+    if not others or points[others[0]] in (at_a, at_b):
+        return 0.0
+    c, at_c = others[0], points[others[0]]
+    straight = (b - a) / (at_b - at_a)
+    most = straight / (at_b - at_a)
+    return float(np.clip(((c - b) / (at_c - at_b) - straight) / (at_c - at_a), -most, most))
