@@ -36,6 +36,14 @@ def test_nothing_moves_nothing_is_spent(picture):
     assert motion_bits(field, field).sum() < 0.1 * field.shape[0] * field.shape[1]
 
 
+def test_noise_does_not_part_what_moves_together(picture):
+    noise = np.random.default_rng(3).integers(-25, 26, picture.shape)
+    current = np.clip(moved(picture, 5, -3).astype(int) + noise, 0, 255).astype(np.uint8)
+    field = MotionSearch()(current, picture, 60.0)
+    assert (field == field[5, 8]).all(-1)[1:-1, 1:-1].mean() > 0.95
+    assert motion_bits(field).sum() < 0.5 * field.shape[0] * field.shape[1]
+
+
 def test_fewer_bits_at_lower_quality(scene):
     noise = np.random.default_rng(1).integers(-40, 41, (2, 160, 256, 3))
     first, second = (

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s2vc.entropy.coder import SymbolDecoder, SymbolEncoder
-from s2vc.entropy.motion import LIMIT, VectorCost, difference_bits, motion_bits, predict
+from s2vc.entropy.motion import LIMIT, difference_bits, estimate_bits, motion_bits, predict
 
 
 def encode(field: np.ndarray, previous: np.ndarray | None = None) -> bytes:
@@ -89,7 +89,7 @@ def test_predict_is_the_median_of_the_neighbours(shape: tuple[int, int]) -> None
 @given(fields())
 def test_estimate_of_a_first_block_is_its_cost(given_fields: tuple) -> None:
     field, previous = given_fields
-    estimate = VectorCost(field, previous)(field)
+    estimate = estimate_bits(field, previous)
     assert estimate.shape == field.shape[:2]
     exact = motion_bits(field[:1, :1], None if previous is None else previous[:1, :1])
     # The estimate has one table for x and y, and lets y be zero where x is.
@@ -100,13 +100,20 @@ def test_estimate_of_a_first_block_is_its_cost(given_fields: tuple) -> None:
 
 def test_estimates_know_the_cheap_vectors() -> None:
     random = np.random.default_rng(5)
-    field = random.integers(-20, 21, (6, 8, 2)).astype(np.int16)
     previous = random.integers(-20, 21, (6, 8, 2)).astype(np.int16)
-    cost = VectorCost(field, previous)
-    prediction = predict(field)
-    means = [cost(vectors).mean() for vectors in (prediction, previous, prediction + np.int16(40))]
+    even = np.full_like(previous, 7)
+    means = [estimate_bits(field, previous).mean() for field in (even, previous, previous + np.int16(40))]
     assert means[0] < means[1] < means[2]
-    assert (VectorCost(field)(previous).mean() > means[1]) and (VectorCost(field)(field) > 0).all()
+    assert means[1] < estimate_bits(previous).mean()
+
+
+@settings(max_examples=30, deadline=None)
+@given(fields(), st.integers(1, 3))
+def test_estimates_of_many_fields_are_those_of_each(given_fields: tuple, count: int) -> None:
+    field, previous = given_fields
+    many = np.stack([field + np.int16(k) for k in range(count)]).clip(-LIMIT, LIMIT)
+    each = [estimate_bits(some, previous) for some in many]
+    np.testing.assert_array_equal(estimate_bits(many, previous), np.stack(each))
 
 
 def test_difference_bits_grow_with_the_magnitude() -> None:

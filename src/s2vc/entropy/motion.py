@@ -218,49 +218,47 @@ def motion_bits(
 
 
 def predict(field: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
-    """The prediction of every block of a field [hb, wb, 2] from its neighbours in that field."""
+    """The prediction of every block of fields [..., hb, wb, 2] from its neighbours in the same field."""
     left, above, corner = _neighbours(field)
     return np.maximum(np.minimum(left, above), np.minimum(np.maximum(left, above), corner))
 
 
-class VectorCost:
-    """About what vectors would cost each block, for an encoder's search, next to its neighbours in ``field``.
+def estimate_bits(
+    fields: npt.NDArray[np.int16], previous: npt.NDArray[np.int16] | None = None
+) -> npt.NDArray[np.float64]:
+    """About what vectors of fields [..., hb, wb, 2] cost an encoder, in bits a block [..., hb, wb].
 
     Probabilities are those of a packet's start, so that no block waits for another. ``motion_bits`` is exact,
-    and slow. ``field`` and ``previous`` are [hb, wb, 2] within ``LIMIT``.
+    and slow. Vectors and ``previous`` [hb, wb, 2] are within ``LIMIT``.
     """
-
-    def __init__(self, field: npt.NDArray[np.int16], previous: npt.NDArray[np.int16] | None = None) -> None:
-        no, yes = _start_bits()
-        left, above, corner = (_packed(vectors) for vectors in _neighbours(field))
-        self._prediction = predict(field)
-        prediction = _packed(self._prediction)
-        equal = np.pad((_packed(field) == prediction).astype(np.int64), ((1, 0), (1, 0)), constant_values=1)
-        context = equal[1:, :-1] + equal[:-1, 1:] + 3 * (left == above) * (1 + (above == corner))
-        before = None if previous is None else _packed(previous)
-        if before is not None:
-            context += 9 * (1 + (before == prediction))
-        self._other = no[context]
-        cheap = [(prediction, yes[context])]
-        for place, candidate in enumerate((before, left, above)):
-            if candidate is None:
-                continue
-            asked = np.ones(candidate.shape, dtype=bool)
-            for earlier, _ in cheap:
-                asked &= candidate != earlier
-            cheap.append((candidate, self._other + yes[_CANDIDATE + place]))
-            self._other = self._other + np.where(asked, no[_CANDIDATE + place], 0)
-        self._cheap = cheap[::-1]  # where candidates are the same, the first one counts
-
-    def __call__(self, vectors: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
-        """Bits a block, float32 [hb, wb], of ``vectors`` [hb, wb, 2] within ``LIMIT``."""
-        table = difference_bits()
-        difference = np.abs(vectors - self._prediction)
-        bits = self._other + table[difference[..., 0]] + table[difference[..., 1]]
-        packed = _packed(vectors)
-        for candidate, cost in self._cheap:
-            bits = np.where(packed == candidate, cost, bits)
-        return bits.astype(np.float32)
+    no, yes = _start_bits()
+    prediction = predict(fields)
+    vectors, predicted = _packed(fields), _packed(prediction)
+    left, above, corner = (_packed(some) for some in _neighbours(fields))
+    equal = np.pad(
+        (vectors == predicted).astype(np.int64),
+        [(0, 0)] * (vectors.ndim - 2) + [(1, 0), (1, 0)],
+        constant_values=1,
+    )
+    context = equal[..., 1:, :-1] + equal[..., :-1, 1:] + 3 * (left == above) * (1 + (above == corner))
+    before = None if previous is None else _packed(previous)
+    if before is not None:
+        context = context + 9 * (1 + (before == predicted))
+    other = no[context]
+    cheap = [(predicted, yes[context])]
+    for place, candidate in enumerate((before, left, above)):
+        if candidate is None:
+            continue
+        asked = np.ones(vectors.shape, dtype=bool)
+        for earlier, _ in cheap:
+            asked &= candidate != earlier
+        cheap.append((candidate, other + yes[_CANDIDATE + place]))
+        other = other + np.where(asked, no[_CANDIDATE + place], 0)
+    difference = difference_bits()[np.abs(fields - prediction)]
+    bits = other + difference[..., 0] + difference[..., 1]
+    for candidate, cost in reversed(cheap):  # where candidates are the same, the first one counts
+        bits = np.where(vectors == candidate, cost, bits)
+    return bits
 
 
 @cache
@@ -293,12 +291,12 @@ def _neighbours(
 ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16], npt.NDArray[np.int16]]:
     """Left, above and above right of every block, with the format's rules for the edges."""
     left = np.zeros_like(field)
-    left[:, 1:] = field[:, :-1]
+    left[..., 1:, :] = field[..., :-1, :]
     above, corner = left.copy(), left.copy()
-    above[1:] = field[:-1]
-    corner[1:, :-1] = field[:-1, 1:]
-    if field.shape[1]:
-        corner[1:, -1] = field[:-1, max(0, field.shape[1] - 2)]
+    above[..., 1:, :, :] = field[..., :-1, :, :]
+    corner[..., 1:, :-1, :] = field[..., :-1, 1:, :]
+    if field.shape[-2]:
+        corner[..., 1:, -1, :] = field[..., :-1, max(0, field.shape[-2] - 2), :]
     return left, above, corner
 
 
