@@ -31,7 +31,7 @@ _DIRECTIONS = np.array([[1, 0], [-1, 0], [0, 1], [0, -1]], np.int16)
 # blocks that agree on a wrong vector do not leave it one by one. Where two vectors meet, neither gains by one
 # block more, so at last tiles of many blocks may take a neighbouring tile's vector as a whole.
 _ROUNDS = ((0.1, (8, 4)), (0.3, (2,)), (1.0, (1,)))
-_TILES = (2, 4, 8)
+_TILES = (8, 4, 2)
 
 
 class MotionSearch:
