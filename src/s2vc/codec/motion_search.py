@@ -25,6 +25,7 @@ Field = NDArray[np.int16]
 
 _REACH = BLOCK * SUBPIXEL
 _WINDOW = _REACH - SUBPIXEL + 1  # from a block's first sample to its last
+_PREDICTED = ((1, -1), (1, 0), (0, 1))  # the blocks, down and right of it, whose vectors a block's predicts
 _DIRECTIONS = np.array([[1, 0], [-1, 0], [0, 1], [0, -1]], np.int16)
 
 # Shares of λ, and steps in quarter pixels: vectors are first to fit, then to agree. In the other order,
@@ -100,12 +101,7 @@ def _turns(rows: int, columns: int, size: int) -> list[_Turn]:
             names = row[at_row, at_column] * columns + column[at_row, at_column]
             names, tile = np.unique(names, return_inverse=True)
             owner = np.full((rows + 1, columns + 2), len(names))
-            for down, right in (
-                (1, -1),
-                (1, 0),
-                (0, 1),
-                (0, 0),
-            ):  # the blocks that a block predicts, and itself
+            for down, right in (*_PREDICTED, (0, 0)):
                 owner[at_row + down, at_column + 1 + right] = tile
             turns.append(_Turn(at_row, at_column, tile, owner[:-1, 1:-1], len(names)))
     return turns
