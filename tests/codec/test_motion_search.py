@@ -53,7 +53,7 @@ def test_fewer_bits_at_lower_quality(scene):
     search = MotionSearch()
     cost = [motion_bits(search(second, first, search_smoothness(quality))).sum() for quality in (0, 32, 63)]
     assert cost == sorted(cost) and cost[0] < cost[-1]
-    assert search_smoothness(0) == pytest.approx(120) and search_smoothness(63) == pytest.approx(12)
+    assert search_smoothness(0) == pytest.approx(200) and search_smoothness(63) == pytest.approx(12)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (16, 160), (160, 16), (32, 32), (48, 16)])

@@ -32,7 +32,7 @@ class TinyFeatures:
 
 def search_smoothness(quality: int) -> float:
     """λ of the motion search, SAD a bit: vectors must pay for themselves, the more the lower the quality."""
-    return float(120 * (12 / 120) ** (quality / 63))
+    return float(200 * (12 / 200) ** (quality / 63))
 
 
 def _block_errors(picture: Tensor, source: Tensor) -> NDArray[np.float64]:
