@@ -113,6 +113,7 @@ class RateControl:
         self.spent = 0.0
         self._framed = 0  # frames whose chunk is not written yet
         self._current: int | None = None
+        self._before: int | None = None  # the quality of the frame before
         self._since_intra = -1
         self._layer = Layer.INTRA
         self._tried: dict[int, float] = {}
@@ -128,7 +129,8 @@ class RateControl:
             wanted = min(wanted, self._bucket_quality(intra))
         if self.intra_only and not intra and self._current is not None:
             wanted = self._current
-        quality = smooth(wanted, self._current, intra)
+        self._before = self._current
+        quality = smooth(wanted, self._before, intra)
         self._current = min(quality, self._fitting(self.plan.frame_bits(self._layer), quality))
         return self._current
 
@@ -209,6 +211,9 @@ class RateControl:
         if self._since_intra or len(self._tried) >= _MOST_THOUGHTS:
             return None
         wanted = self.plan.rethink(quality, bits)
+        if self._before is not None:
+            step = LARGEST_INTRA_STEP
+            wanted = float(np.clip(wanted, self._before - step, self._before + step))
         if self.bucket is not None:
             wanted = min(wanted, quality)
         if abs(wanted - quality) < _SECOND_THOUGHT or round(wanted) in self._tried:
