@@ -79,8 +79,14 @@ def smooth(wanted: float, before: int | None, intra: bool) -> int:
         return int(np.clip(round(wanted), 0, QUALITIES - 1))
     if abs(wanted - before) < _HYSTERESIS:
         return before
+    return round(_within_a_step(wanted, before, intra))
+
+
+def _within_a_step(wanted: float, before: int | None, intra: bool) -> float:
+    if before is None:
+        return wanted
     step = LARGEST_INTRA_STEP if intra else LARGEST_STEP
-    return int(np.clip(round(wanted), before - step, before + step))
+    return float(np.clip(wanted, before - step, before + step))
 
 
 class RateControl:
@@ -210,10 +216,7 @@ class RateControl:
         than the frames behind it can make up for. Only downwards with a bucket."""
         if self._since_intra or len(self._tried) >= _MOST_THOUGHTS:
             return None
-        wanted = self.plan.rethink(quality, bits)
-        if self._before is not None:
-            step = LARGEST_INTRA_STEP
-            wanted = float(np.clip(wanted, self._before - step, self._before + step))
+        wanted = _within_a_step(self.plan.rethink(quality, bits), self._before, intra=True)
         if self.bucket is not None:
             wanted = min(wanted, quality)
         if abs(wanted - quality) < _SECOND_THOUGHT or round(wanted) in self._tried:

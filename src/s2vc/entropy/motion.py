@@ -219,8 +219,7 @@ def motion_bits(
 
 def predict(field: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
     """The prediction of every block of fields [..., hb, wb, 2] from its neighbours in the same field."""
-    left, above, corner = _neighbours(field)
-    return np.maximum(np.minimum(left, above), np.minimum(np.maximum(left, above), corner))
+    return _medians(*_neighbours(field))
 
 
 def estimate_bits(
@@ -232,14 +231,13 @@ def estimate_bits(
     and slow. Vectors and ``previous`` [hb, wb, 2] are within ``LIMIT``.
     """
     no, yes = _start_bits()
-    prediction = predict(fields)
+    neighbours = _neighbours(fields)
+    prediction = _medians(*neighbours)
     vectors, predicted = _packed(fields), _packed(prediction)
-    left, above, corner = (_packed(some) for some in _neighbours(fields))
-    equal = np.pad(
-        (vectors == predicted).astype(np.int64),
-        [(0, 0)] * (vectors.ndim - 2) + [(1, 0), (1, 0)],
-        constant_values=1,
-    )
+    left, above, corner = (_packed(some) for some in neighbours)
+    rows, columns = vectors.shape[-2:]
+    equal = np.ones((*vectors.shape[:-2], rows + 1, columns + 1), np.int64)
+    equal[..., 1:, 1:] = vectors == predicted
     context = equal[..., 1:, :-1] + equal[..., :-1, 1:] + 3 * (left == above) * (1 + (above == corner))
     before = None if previous is None else _packed(previous)
     if before is not None:
@@ -298,6 +296,12 @@ def _neighbours(
     if field.shape[-2]:
         corner[..., 1:, -1, :] = field[..., :-1, max(0, field.shape[-2] - 2), :]
     return left, above, corner
+
+
+def _medians(
+    left: npt.NDArray[np.int16], above: npt.NDArray[np.int16], corner: npt.NDArray[np.int16]
+) -> npt.NDArray[np.int16]:
+    return np.maximum(np.minimum(left, above), np.minimum(np.maximum(left, above), corner))
 
 
 def _packed(field: npt.NDArray[np.int16]) -> npt.NDArray[np.int32]:
