@@ -104,7 +104,8 @@ def test_estimates_know_the_cheap_vectors() -> None:
     even = np.full_like(previous, 7)
     means = [estimate_bits(field, previous).mean() for field in (even, previous, previous + np.int16(40))]
     assert means[0] < means[1] < means[2]
-    assert means[1] < estimate_bits(previous).mean()
+    alone = estimate_bits(previous)
+    assert (alone.mean() > means[1]) and (alone > 0).all()
 
 
 @settings(max_examples=30, deadline=None)
