@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -407,6 +409,15 @@ def test_full_disk_for_pictures(make, tmp_path, monkeypatch):
     pictures = make.scene(2)
     with pytest.raises(OutputError, match="no space left"):
         write(tmp_path / "out", pictures, info_of(pictures))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("kind", "name"), [("StagedFile", "a.mkv"), ("StagedPictures", "pictures")])
+def test_interrupted_before_anyone_holds_it(tmp_path, kind, name):
+    make = f"staged = staging.{kind}({name!r}, False)"
+    code = f"from s2vc.video import staging\n{make}\nraise KeyboardInterrupt"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert "KeyboardInterrupt" in done.stderr
     assert not list(tmp_path.iterdir())
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import shutil
+import weakref
 from pathlib import Path
 from typing import BinaryIO
 
@@ -80,9 +81,14 @@ class StagedFile:
                 raise OutputError(f"{target} exists: give -y to overwrite it, or another name")
         self._keep = resume and not self._direct
         self.path = self._target if self._direct else _beside(self._target)
+        if self._keep:
+            self.path = self._target.with_name(f"{self._target.name}.part")
+        # An interrupt may fall between the file's making and whoever would discard it.
+        self._forgotten = weakref.finalize(self, self.path.unlink, missing_ok=True)
+        if self._keep or self._direct:
+            self._forgotten.detach()
         try:
             if self._keep:
-                self.path = self._target.with_name(f"{self._target.name}.part")
                 self._file: BinaryIO = _open_alone(self.path)
             else:
                 self._file = open(self.path, "wb", buffering=1 << 16)  # noqa: SIM115
@@ -126,6 +132,7 @@ class StagedFile:
                 raise self.error
             if not self._direct:
                 os.replace(self.path, self._target)
+                self._forgotten.detach()
         except OSError as error:
             raise cannot_write(self.name, error) from None
 
@@ -137,6 +144,7 @@ class StagedFile:
             pass  # a full disk refuses the last bytes; they are removed anyway
         if not self._direct and not (self._keep and os.path.getsize(self.path)):
             self.path.unlink(missing_ok=True)
+        self._forgotten.detach()
 
 
 class StagedPictures:
@@ -163,6 +171,8 @@ class StagedPictures:
             if self._old() and not overwrite:
                 raise OutputError(f"pictures named {target} exist: give -y to replace them, or another name")
         self._path = _beside(self._target) if self._whole_folder else _beside(self._target / "pictures")
+        # An interrupt may fall between the folder's making and whoever would discard it.
+        self._forgotten = weakref.finalize(self, shutil.rmtree, self._path, ignore_errors=True)
         try:
             self._path.mkdir()
         except OSError as error:
