@@ -88,7 +88,7 @@ def test_what_is_seen_does_not_depend_on_the_processes(total):
     had = set()
     for step in range(4):
         slots = list(range(total))
-        whole = losses.choose_seen(shown, shown, make_batch(slots), streams(slots, step), total, 2)
+        whole = losses.choose_seen(shown, shown, slots, streams(slots, step), total, 2)
         assert whole is not None
         assert whole.share == 1
         had |= set(whole.rows)
@@ -97,7 +97,7 @@ def test_what_is_seen_does_not_depend_on_the_processes(total):
         sums = []
         for part in (slots[: total // 2], slots[total // 2 :]):
             mine = shown[part]
-            seen = losses.choose_seen(mine, mine, make_batch(part), streams(part, step), total, 2)
+            seen = losses.choose_seen(mine, mine, part, streams(part, step), total, 2)
             sums.append(0.0 if seen is None else float(seen.share * seen.shown.mean()))
         assert np.mean(sums) == pytest.approx(float(whole.shown.mean()), rel=1e-6)
     assert had == set(range(total))

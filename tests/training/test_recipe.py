@@ -67,6 +67,8 @@ def test_a_good_recipe_is_taken(tmp_path):
         ("      l1: 2.0", "      dmd: 1", 10, "belong into a realism stage"),
         ("      l1: 2.0", "      semantic: 1", 11, "semantic needs a teacher"),
         ("    kind: inter", "    kind: realism", 8, "needs a trained codec"),
+        ("    kind: inter", "    kind: generator", 8, "a generator stage needs a trained codec"),
+        ("    kind: inter", "    kind: generator\n    train: [codec]", 7, "the codec stands still"),
         ("  - name: first", "  - name: prior", 7, "two stages are named prior"),
         (
             "data: {clips: [video]}",
@@ -94,6 +96,11 @@ def test_dmd_needs_a_prior(tmp_path):
     head, _, tail = GOOD.partition("  - name: prior\n    kind: prior\n    frames: 1\n    steps: 10\n")
     text = head + tail + "  - name: real\n    kind: realism\n    steps: 2\n    losses: {dmd: 1}\n"
     assert "dmd needs a prior stage" in refusal(tmp_path, text)
+
+
+def test_what_a_generator_stage_does_without(tmp_path):
+    text = GOOD + "  - name: last\n    kind: generator\n    steps: 2\n    losses: {temporal: 1}\n"
+    assert "temporal has no place in a generator stage" in refusal(tmp_path, text)
 
 
 def test_one_backbone_stays_a_witness(tmp_path):

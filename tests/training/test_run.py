@@ -71,6 +71,10 @@ def assert_same(a: Path, b: Path) -> None:
 
 STAGES = {
     "cascade": [CASCADE],
+    "generator": [
+        {"kind": "inter", "steps": 1, "frames": 2},
+        {"kind": "generator", "steps": 5, "frames": 3, "longest": 8, "losses": {"flicker": 0.5}},
+    ],
     "realism": [
         {"kind": "prior", "steps": 2, "frames": 1},
         {"kind": "inter", "steps": 1, "frames": 2},

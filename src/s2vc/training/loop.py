@@ -99,7 +99,7 @@ class Trainer:
         processes.wait()
         library = load_library(root, recipe.data, cache, sources, self.log.warn)
         self.progress.footage = library.fingerprint()
-        self.context = Context(recipe, self.model, processes, library, self.progress)
+        self.context = Context(recipe, self.model, processes, library, self.progress, cache / "coded")
         if any(stage.losses.semantic for stage in recipe.stages):
             assert recipe.teacher is not None
             self.context.features = FeatureCache(cache, recipe.teacher)
@@ -227,6 +227,9 @@ class Trainer:
         deadline = time.monotonic() + budget_minutes * 60 if budget_minutes else math.inf
         while self.progress.stage < len(self.recipe.stages):
             stage = self.recipe.stages[self.progress.stage]
+            if stage.kind == "generator" and not self.progress.stage_steps:
+                # Files will be coded with the averaged weights: so is what the generator learns from.
+                self.model.load_state_dict(self.ema)
             run = StageRun(self.context, stage, self.progress.stage)
             if self._resumed is not None:
                 run.restore(self._resumed)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -58,20 +59,20 @@ class Seen:
 
 
 def choose_seen(
-    shown: Tensor, real: Tensor, batch: Batch, streams: StepStreams, total: int, every: int
+    shown: Tensor, real: Tensor, slots: list[int], streams: StepStreams, total: int, every: int
 ) -> Seen | None:
     """One frame of every ``every``-th slot, the others' turn coming at later steps; None if none is here.
 
-    shown, real: levels (B, T, 3, h, w). ``total``: slots of all processes.
+    shown, real: levels (B, T, 3, h, w) of these slots. ``total``: slots of all processes.
     """
     every = min(every, total)
     chosen = [slot for slot in range(total) if (slot + streams.step) % every == 0]
-    rows = [row for row, slot in enumerate(batch.slots) if slot in chosen]
+    rows = [row for row, slot in enumerate(slots) if slot in chosen]
     frames = [int(generator.integers(0, shown.shape[1])) for generator in streams.of(Purpose.LOSS)]
     if not rows:
         return None
     flat = on_device(np.array([row * shown.shape[1] + frames[row] for row in rows]), shown.device)
-    share = len(rows) / len(chosen) * (total / len(batch.slots))
+    share = len(rows) / len(chosen) * (total / len(slots))
     return Seen(shown.flatten(0, 1)[flat] / 255, real.flatten(0, 1)[flat] / 255, rows, share)
 
 
@@ -108,19 +109,45 @@ def codec_terms(
     weight = lagrangian(stage, quality, stage_step) * share
     terms = Terms({}, {})
     terms.add("rate", 1.0, (weight * result.bits_proxy / area).mean())
-    shown, kept = ((p - pictures).abs().mean((2, 3, 4)) / 255 for p in (result.x0, result.reference))
+    shown, kept = (_l1(p, pictures) for p in (result.x0, result.reference))
     if losses.l1:
         terms.add("l1", losses.l1, (importance * shown).mean())
     if losses.reference_l1:
         terms.add("reference_l1", losses.reference_l1, (importance * kept).mean())
+    _add_psnr(terms, result.x0, result.reference, pictures)
     with torch.no_grad():
-        for name, part in (("psnr", result.x0), ("psnr_reference", result.reference)):
-            mse = (part - pictures).square().mean((2, 3, 4)).clamp(min=1e-3)
-            terms.figures[name] = ((10 * torch.log10(65025 / mse)).sum(), mse.numel())
         for name, flags in (("bpp_intra", batch.intra), ("bpp_inter", ~batch.intra)):
             bits = (result.bits * on_device(flags, device)).sum()
             terms.figures[name] = (bits / area, float(flags.sum()))
     return terms
+
+
+def _l1(shown: Tensor, real: Tensor) -> Tensor:
+    return (shown - real).abs().mean((2, 3, 4)) / 255
+
+
+@torch.no_grad()
+def _add_psnr(terms: Terms, x0: Tensor, reference: Tensor, pictures: Tensor) -> None:
+    for name, part in (("psnr", x0), ("psnr_reference", reference)):
+        mse = (part - pictures).square().mean((2, 3, 4)).clamp(min=1e-3)
+        terms.figures[name] = ((10 * torch.log10(65025 / mse)).sum(), mse.numel())
+
+
+def generator_terms(stage: Stage, x0: Tensor, reference: Tensor, pictures: Tensor) -> Terms:
+    """Distortion alone, where nothing is coded any more."""
+    terms = Terms({}, {})
+    if stage.losses.l1:
+        terms.add("l1", stage.losses.l1, _l1(x0, pictures).mean())
+    _add_psnr(terms, x0, reference, pictures)
+    return terms
+
+
+def flicker_term(terms: Terms, stage: Stage, x0: Tensor, pictures: Tensor, intra: NDArray[np.bool_]) -> None:
+    """L1 of what the error changes from a frame to the next, in one scene."""
+    inner = on_device(~intra[:, 1:], x0.device)
+    error = (x0 - pictures) / 255
+    change = (error[:, 1:] - error[:, :-1]).abs().mean((2, 3, 4))
+    terms.add("flicker", stage.losses.flicker, (change * inner).mean())
 
 
 def perceptual_term(

@@ -12,8 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from s2vc.errors import InputError
 from s2vc.nn.tiny.config import TinyConfig
 
-Kind = Literal["vae", "prior", "intra", "inter", "cascade", "realism"]
-KINDS: tuple[Kind, ...] = ("vae", "prior", "intra", "inter", "cascade", "realism")  # in their order
+Kind = Literal["vae", "prior", "intra", "inter", "cascade", "generator", "realism"]
+KINDS: tuple[Kind, ...] = (
+    "vae",
+    "prior",
+    "intra",
+    "inter",
+    "cascade",
+    "generator",
+    "realism",
+)  # in their order
 CODEC_KINDS = ("intra", "inter", "cascade")
 
 # Parts that a stage can train or freeze, as prefixes of parameter names.
@@ -39,6 +47,8 @@ PARTS: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }
 
+GENERATOR_PARTS = ("generator", "csg", "tcg")
+
 Weight = Annotated[float, Field(ge=0)]
 
 
@@ -56,6 +66,7 @@ class Losses(_Strict):
     dists: Weight = 0.0
     semantic: Weight = 0.0  # CSG tokens against the teacher's features (α of TRAINING §1)
     temporal: Weight = 0.0  # motion-compensated frame differences against the source's
+    flicker: Weight = 0.0  # what a shown picture's error changes from frame to frame
     motion: Weight = 0.0  # SPyNet's flow against the source's (β of TRAINING §1)
     adversarial: Weight = 0.0  # patch discriminator
     dmd: Weight = 0.0  # distribution matching against the prior
@@ -114,6 +125,10 @@ class Stage(_Strict):
             raise ValueError("an intra stage sees I-frames only: give frames 1 and longest 1")
         if self.kind in ("inter", "cascade") and self.frames < 2:
             raise ValueError(f"a {self.kind} stage needs frames 2 or more")
+        if self.kind == "generator" and not {*self.train} <= {*GENERATOR_PARTS}:
+            raise ValueError(
+                f"a generator stage trains of {', '.join(GENERATOR_PARTS)}: the codec stands still"
+            )
         if self.longest < self.frames:
             raise ValueError(f"longest {self.longest} is less than frames {self.frames}")
         if self.noise_high <= self.noise_low:
@@ -213,8 +228,8 @@ def _check_stage(recipe: Recipe, stage: Stage, before: list[Stage], place: tuple
                 "kind",
             )
     kinds = [s.kind for s in before]
-    if stage.kind == "realism" and not recipe.start and not set(kinds) & set(CODEC_KINDS):
-        what = "a realism stage needs a trained codec: put a stage before it, or start from a run"
+    if stage.kind in ("generator", "realism") and not recipe.start and not set(kinds) & set(CODEC_KINDS):
+        what = f"a {stage.kind} stage needs a trained codec: put a stage before it, or start from a run"
         raise _Impossible(what, *place, "kind")
     parts = PARTS[recipe.preset]
     for key in ("train", "freeze"):
@@ -228,7 +243,11 @@ def _check_stage(recipe: Recipe, stage: Stage, before: list[Stage], place: tuple
     if losses.dmd and not recipe.start and "prior" not in kinds:
         what = "dmd needs a prior stage before it, or start from a run that had one"
         raise _Impossible(what, *place, "losses", "dmd")
-    for name in ("temporal", "motion"):
+    if stage.kind == "generator":
+        for name in ("semantic", "temporal", "motion"):
+            if getattr(losses, name):
+                raise _Impossible(f"{name} has no place in a generator stage", *place, "losses", name)
+    for name in ("temporal", "flicker", "motion"):
         if getattr(losses, name) and stage.frames < 2:
             what = f"{name} compares neighbours: it needs frames 2 or more"
             raise _Impossible(what, *place, "losses", name)

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from s2vc.nn.tiny.generator import TinyGenerator
 from s2vc.nn.tiny.model import TinyModel
 from s2vc.training import losses as terms_of
 from s2vc.training.checkpoint import Checkpoint, Progress, optimiser_tensors, restore_optimiser
+from s2vc.training.coded import LOOK_BACK, CodedBatch, CodedClip, CodedSampler, code_library
 from s2vc.training.feed import Feed
 from s2vc.training.footage import Library
 from s2vc.training.optim import Muon, split_parameters
@@ -39,7 +41,6 @@ from s2vc.training.unroll import (
     Frames,
     Noise,
     State,
-    Unrolled,
     captured,
     code_frame,
     initial_state,
@@ -56,6 +57,11 @@ RATES = {"transform": 3e-4, "log_step": 5.0, "hyper_index": 100.0}
 PLAIN = ["psnr", "psnr_reference", "bpp_intra", "bpp_inter"]  # figures that no gradient comes from
 CARRIED = ("reference", "feature", "memory", "at8", "at16", "at32")
 GENERATOR, EVERYTHING = ["generator"], ["codec", "entropy", "generator"]
+GENERATOR_KINDS = (
+    "prior",
+    "generator",
+    "realism",
+)  # which train the generator unless the recipe says otherwise
 
 
 @dataclass
@@ -67,6 +73,7 @@ class Context:
     processes: Processes
     library: Library
     progress: Progress
+    coded: Path  # folder of what the encoder made of the footage
     features: FeatureCache | None = None
     auxiliary: dict[str, nn.Module] = field(default_factory=dict)
     code: Callable[..., tuple[Tensor, ...]] = code_frame
@@ -94,7 +101,10 @@ class StageRun:
                 f"stage {stage.name}: batch {stage.batch} does not divide by {count} processes: change one"
             )
         mine = stage.batch // count
-        self.sampler = self._make_sampler(range(rank * mine, (rank + 1) * mine))
+        slots = range(rank * mine, (rank + 1) * mine)
+        self.sampler: Sampler | Feed | CodedSampler = (
+            self._make_coded(slots) if stage.kind == "generator" else self._make_sampler(slots)
+        )
         self.state = initial_state(self.model, mine, stage.crop, stage.crop, self.device)
         self.frames: nn.Module | None = None  # made at the first step
         self.shown: Shown | None = None
@@ -126,11 +136,35 @@ class StageRun:
             return sampler
         return Feed(make, slots, workers=max(1, (os.cpu_count() or 1) // self.processes.count - 1))
 
+    def _make_coded(self, slots: Sequence[int]) -> CodedSampler:
+        context, stage, processes = self.context, self.stage, self.processes
+
+        def coded(share: tuple[int, int]) -> list[CodedClip]:
+            return code_library(
+                context.library,
+                self.model,
+                context.coded,
+                longest=stage.longest,
+                seed=context.recipe.seed,
+                share=share,
+            )
+
+        coded(processes.share)
+        processes.wait()
+        return CodedSampler(
+            coded((0, 1)),
+            slots=slots,
+            frames=stage.frames,
+            crop=stage.crop,
+            seed=context.recipe.seed,
+            stage=self.number,
+        )
+
     # -- what is trained --------------------------------------------------------------------------------
 
     def _choose_parameters(self) -> None:
         stage, parts = self.stage, PARTS["tiny"]
-        wanted = stage.train or (GENERATOR if stage.kind in ("prior", "realism") else EVERYTHING)
+        wanted = stage.train or (GENERATOR if stage.kind in GENERATOR_KINDS else EVERYTHING)
         chosen = tuple(prefix for part in wanted for prefix in parts[part])
         dropped = [part for part in self.context.recipe.drop if part in parts]
         frozen = tuple(prefix for part in (*stage.freeze, *dropped) for prefix in parts[part])
@@ -231,17 +265,16 @@ class StageRun:
     def step(self, share: float) -> dict[str, float]:
         """One step at ``share`` of the stage; figures averaged over all processes."""
         self._set_rates(share)
+        progress = self.context.progress
         batch = self.sampler.next()
-        recipe, progress = self.context.recipe, self.context.progress
-        if "motion" in recipe.drop:
-            batch.motion[:] = 0
-        streams = StepStreams(recipe.seed, progress.steps, batch.slots, self.device)
-        pictures = on_device(batch.pictures, self.device).float()
+        streams = StepStreams(self.context.recipe.seed, progress.steps, batch.slots, self.device)
         seen = None
-        if self.stage.kind == "prior":
-            terms = self._prior_terms(pictures[:, 0], streams)
+        if isinstance(batch, CodedBatch):
+            terms = self._generator_terms(batch, streams)
+        elif self.stage.kind == "prior":
+            terms = self._prior_terms(on_device(batch.pictures[:, 0], self.device).float(), streams)
         else:
-            terms, seen = self._codec_terms(pictures, batch, streams)
+            terms, seen = self._codec_terms(batch, streams)
         # What has to be read waits for the device: it is read when all is asked of it.
         sums = self._sums(terms)
         norm = self._learn(terms)
@@ -253,6 +286,24 @@ class StageRun:
         progress.guard = vars(self.guard).copy() if self.critics else {}
         return figures
 
+    def _generator_terms(self, batch: CodedBatch, streams: StepStreams) -> terms_of.Terms:
+        stage, autocast = self.stage, self.context.progress.autocast
+        intra = on_device(batch.intra, self.device)
+        feature, reference, pictures = (
+            t.to(self.device) for t in (batch.feature, batch.reference, batch.pictures)
+        )
+        levels = self.model.generator.empty_levels(len(pictures), stage.crop, stage.crop, self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=autocast):
+            x0, _ = self.model.generator(feature, reference, intra, levels)
+        x0, reference, pictures = (t[:, LOOK_BACK:] for t in (x0, reference, pictures))
+        self.shown = Shown(pictures, reference, x0.detach())
+        terms = terms_of.generator_terms(stage, x0, reference, pictures)
+        if stage.losses.flicker:
+            terms_of.flicker_term(terms, stage, x0, pictures, batch.intra[:, LOOK_BACK:])
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=autocast):
+            self._seen_terms(terms, x0, pictures, batch.slots, streams)
+        return terms
+
     def _prior_terms(self, pictures: Tensor, streams: StepStreams) -> terms_of.Terms:
         (uniform,) = streams.uniform(Purpose.SIGMA, ())
         (noise,) = streams.normal(Purpose.NOISE, tuple(pictures.shape[1:]))
@@ -262,10 +313,11 @@ class StageRun:
             terms.add("denoising", 1.0, denoising_loss(self.model.generator, pictures, sigma, noise))
         return terms
 
-    def _codec_terms(
-        self, pictures: Tensor, batch: Batch, streams: StepStreams
-    ) -> tuple[terms_of.Terms, terms_of.Seen | None]:
+    def _codec_terms(self, batch: Batch, streams: StepStreams) -> tuple[terms_of.Terms, terms_of.Seen | None]:
         stage, context, losses = self.stage, self.context, self.stage.losses
+        if "motion" in context.recipe.drop:
+            batch.motion[:] = 0
+        pictures = on_device(batch.pictures, self.device).float()
         autocast = context.progress.autocast
         uniform = streams.uniform(Purpose.ROUNDING, *noise_shapes(self.model, stage.frames, stage.crop))
         fields = (batch.motion, batch.intra, batch.reset, batch.quality)
@@ -287,23 +339,23 @@ class StageRun:
         terms = terms_of.codec_terms(stage, result, pictures, batch, quality, context.progress.stage_steps)
         if losses.temporal:
             terms_of.temporal_term(terms, stage, result, pictures, batch)
+        if losses.flicker:
+            terms_of.flicker_term(terms, stage, result.x0, pictures, batch.intra)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=autocast):
             if losses.semantic:
                 projection = context.auxiliary["projection"]
                 terms_of.semantic_term(terms, stage, self.model, projection, result, batch)
             if self.flow is not None:
                 terms_of.motion_term(terms, stage, self.flow, result, pictures, batch, streams)
-            seen = self._seen_terms(terms, result, pictures, batch, streams)
+            seen = self._seen_terms(terms, result.x0, pictures, batch.slots, streams)
         return terms, seen
 
     def _seen_terms(
-        self, terms: terms_of.Terms, result: Unrolled, pictures: Tensor, batch: Batch, streams: StepStreams
+        self, terms: terms_of.Terms, x0: Tensor, pictures: Tensor, slots: list[int], streams: StepStreams
     ) -> terms_of.Seen | None:
         if not self.perceptual and not self.critics:
             return None
-        seen = terms_of.choose_seen(
-            result.x0, pictures, batch, streams, self.stage.batch, self.stage.seen_every
-        )
+        seen = terms_of.choose_seen(x0, pictures, slots, streams, self.stage.batch, self.stage.seen_every)
         if seen is None:
             return None
         losses, auxiliary = self.stage.losses, self.context.auxiliary

@@ -1,0 +1,206 @@
+"""Footage as the encoder itself left it: what a ``generator`` stage learns from.
+
+An unrolled codec resembles the encoder; here search, hierarchy of qualities, rounding and what is left alone
+are the encoder's own. The codec stands still in such a stage, so all is coded once, before it begins.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from s2vc.codec.encoder import VideoEncoder
+from s2vc.codec.protocol import FrameKind, Picture
+from s2vc.codec.tiny import TinyFeatures, TinyFrameModel
+from s2vc.errors import InputError
+from s2vc.models.files import ModelFile, write_model
+from s2vc.models.loading import load_frame_model
+from s2vc.nn.tiny.generator import Levels
+from s2vc.nn.tiny.model import TinyModel
+from s2vc.training.export import model_tensors
+from s2vc.training.footage import Library
+from s2vc.training.streams import Purpose, stream
+
+LOOK_BACK = 3  # frames that the diffusion buffer of the next one depends on: one a level of the U-Net
+FIELDS = ("features", "reference", "intra", "pictures")
+
+
+@dataclass(frozen=True)
+class CodedClip:
+    """T frames, memory-mapped: features float16 (T, C, H/8, W/8), reference pictures float16 (T, 3, H, W) in
+    levels, intra (T,), and what was coded, uint8 (T, H, W, 3).
+    """
+
+    features: NDArray[np.float16]
+    reference: NDArray[np.float16]
+    intra: NDArray[np.bool_]
+    pictures: NDArray[np.uint8]
+
+
+@dataclass
+class CodedBatch:
+    """B windows of T frames, the first ``LOOK_BACK`` of each only for the diffusion buffer.
+
+    feature float32 (B, T, C, h/8, w/8); reference and pictures float32 (B, T, 3, h, w) levels; intra (B, T).
+    """
+
+    feature: Tensor
+    reference: Tensor
+    pictures: Tensor
+    intra: NDArray[np.bool_]
+    slots: list[int]
+
+
+class _Recorder(TinyFrameModel):
+    """Keeps what pictures would be rendered from instead of rendering them."""
+
+    def start(self) -> None:
+        self.seen: list[tuple[TinyFeatures, bool]] = []
+
+    def render(
+        self, features: Sequence[TinyFeatures], kinds: Sequence[FrameKind], state: Levels
+    ) -> tuple[list[Picture], Levels]:
+        self.seen += [(f, kind.intra) for f, kind in zip(features, kinds, strict=True)]
+        return [], state
+
+
+def _code(model: _Recorder, frames: NDArray[np.uint8], quality: int, folder: Path) -> None:
+    count, height, width, _ = frames.shape
+    model.start()
+    encoder = VideoEncoder(
+        model, width, height, quality=quality, keyint=count, reset_period=model.reset_period, reconstruct=True
+    )
+    for time, picture in enumerate(frames):
+        for _ in encoder.push(picture, time, 1):
+            pass
+    for _ in encoder.flush():
+        pass
+    arrays = {
+        "features": np.stack([f.feature[0].cpu().numpy() for f, _ in model.seen]).astype(np.float16),
+        "reference": np.stack([f.reference[0].cpu().numpy() for f, _ in model.seen]).astype(np.float16),
+        "intra": np.array([intra for _, intra in model.seen]),
+        "pictures": frames,
+    }
+    # Whole or not at all, also beside another process.
+    temporary = folder.with_name(f"{folder.name}.tmp{os.getpid()}")
+    temporary.mkdir(parents=True)
+    for name, array in arrays.items():
+        np.save(temporary / f"{name}.npy", array)
+    try:
+        temporary.rename(folder)
+    except OSError:
+        shutil.rmtree(temporary)
+
+
+def code_library(
+    library: Library, model: TinyModel, cache: Path, *, longest: int, seed: int, share: tuple[int, int]
+) -> list[CodedClip]:
+    """A passage of up to ``longest`` frames of every clip at a quality drawn for it, from ``cache``.
+
+    What is not there is coded first (some 13 bytes a pixel). ``share`` (i, n) codes every n-th clip only, and
+    returns what is there: n processes call this, wait for each other, and call it again.
+    """
+    tensors = {name: t for name, t in model_tensors(model).items() if not name.startswith("generator.")}
+    digest = hashlib.sha256(b"".join(tensors[name].tobytes() for name in sorted(tensors))).hexdigest()[:16]
+    networks: _Recorder | None = None
+    coded = []
+    for number, clip in enumerate(library.clips):
+        random = stream(seed, Purpose.CODED, number)
+        quality = int(random.integers(0, 64))
+        count = min(longest, len(clip.frames))
+        start = int(random.integers(0, len(clip.frames) - count + 1))
+        folder = cache / f"{clip.name}-{start}-{count}-{quality}-{digest}"
+        if not folder.exists() and number % share[1] == share[0]:
+            networks = networks or _encoder_of(model, cache)
+            _code(networks, np.array(clip.frames[start : start + count]), quality, folder)
+        if folder.exists():
+            coded.append(CodedClip(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in FIELDS)))
+    return coded
+
+
+def _encoder_of(model: TinyModel, cache: Path) -> _Recorder:
+    """The networks as they would be exported."""
+    cache.mkdir(parents=True, exist_ok=True)
+    path = cache / f"model.tmp{os.getpid()}"
+    write_model(path, "tiny", "coded", asdict(model.config), model_tensors(model))
+    loaded = load_frame_model(ModelFile.open(path), torch.device("cpu"))
+    path.unlink()
+    assert isinstance(loaded, TinyFrameModel)
+    return _Recorder(loaded.codec, loaded.generator, loaded.symbols, loaded.device)
+
+
+class CodedSampler:
+    """Endless batches of crops of coded clips, deterministic given seed and stage.
+
+    A slot's n-th window is a function of seed, stage, slot and n.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[CodedClip],
+        *,
+        slots: Sequence[int],
+        frames: int,
+        crop: int,
+        seed: int,
+        stage: int,
+    ) -> None:
+        self.clips = [
+            clip for clip in clips if min(clip.pictures.shape[1:3]) >= crop and len(clip.pictures) >= frames
+        ]
+        if not self.clips:
+            raise InputError(f"no clip has {frames} frames of {crop} x {crop}: give the stage a smaller crop")
+        self.frames, self.crop, self.seed, self.stage = frames, crop, seed, stage
+        sizes = np.array([float(np.prod(clip.pictures.shape[:3])) for clip in self.clips])
+        self.weights = sizes / sizes.sum()
+        self.done = dict.fromkeys(slots, 0)
+
+    def state(self) -> NDArray[np.int64]:
+        """(slots, 2): windows that each slot has given, and zero."""
+        return np.array([[count, 0] for count in self.done.values()], np.int64)
+
+    def restore(self, state: NDArray[np.int64]) -> None:
+        """Go on from what ``state`` said of the same slots."""
+        self.done = dict(zip(self.done, state[:, 0].tolist(), strict=True))
+
+    def next(self) -> CodedBatch:
+        """The next window of every slot."""
+        windows = []
+        for slot, count in self.done.items():
+            windows.append(self._window(stream(self.seed, Purpose.SEQUENCE, self.stage, slot, count)))
+            self.done[slot] = count + 1
+        features, reference, pictures, intra = (np.stack(part) for part in zip(*windows, strict=True))
+        return CodedBatch(
+            torch.from_numpy(features).float(),
+            torch.from_numpy(reference).float(),
+            torch.from_numpy(pictures).float().permute(0, 1, 4, 2, 3).contiguous(),
+            intra,
+            list(self.done),
+        )
+
+    def _window(self, random: np.random.Generator) -> tuple[NDArray[np.generic], ...]:
+        clip = self.clips[random.choice(len(self.clips), p=self.weights)]
+        count, height, width, _ = clip.pictures.shape
+        start = int(random.integers(0, count - self.frames + 1))
+        top, left = (int(random.integers(0, (side - self.crop) // 16 + 1)) * 16 for side in (height, width))
+        begin, end = max(0, start - LOOK_BACK), start + self.frames
+        rows, columns = slice(top, top + self.crop), slice(left, left + self.crop)
+        rows8, columns8 = slice(top // 8, rows.stop // 8), slice(left // 8, columns.stop // 8)
+        parts = (
+            clip.features[begin:end, :, rows8, columns8],
+            clip.reference[begin:end, :, rows, columns],
+            clip.pictures[begin:end, rows, columns],
+            clip.intra[begin:end],
+        )
+        # Before a clip's first frame, which is an I-frame and heeds no past, its own picture stands.
+        ahead = LOOK_BACK - (start - begin)
+        return tuple(np.concatenate([np.repeat(part[:1], ahead, 0), part]) for part in parts)

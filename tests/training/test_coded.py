@@ -1,0 +1,121 @@
+"""Footage as the encoder left it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from s2vc.models.files import ModelFile
+from s2vc.nn.tiny.config import TinyConfig
+from s2vc.nn.tiny.model import TinyModel
+from s2vc.training import coded as module
+from s2vc.training.checkpoint import read_weights
+from s2vc.training.coded import LOOK_BACK, CodedSampler, code_library
+from s2vc.training.evaluate import code
+from s2vc.training.footage import Clip, Library
+
+
+@pytest.fixture(scope="module")
+def model(mini) -> TinyModel:
+    found = read_weights(mini)
+    model = TinyModel(TinyConfig(**found.config))
+    model.load_state_dict(found.part("ema."))
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def library(scene) -> Library:
+    return Library([Clip(name, np.stack(scene(count, 80, 64)), {}) for name, count in (("a", 14), ("b", 9))])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("coded")
+
+
+def coded_by(library, model, folder, **how):
+    return code_library(library, model, folder, longest=12, seed=3, **{"share": (0, 1), **how})
+
+
+@torch.inference_mode()
+def test_it_is_what_a_decoder_shows(library, model, folder, mini):
+    clips = coded_by(library, model, folder)
+    assert [len(clip.pictures) for clip in clips] == [12, 9]
+    qualities = {path.name.split("-")[0]: int(path.name.split("-")[3]) for path in folder.iterdir()}
+    for name, clip in zip("ab", clips, strict=True):
+        assert clip.intra.tolist() == [True] + [False] * (len(clip.pictures) - 1)
+        _, shown = code(ModelFile.open(mini), np.array(clip.pictures), qualities[name])
+        x0, _ = model.generator(
+            torch.from_numpy(np.array(clip.features)).float()[None],
+            torch.from_numpy(np.array(clip.reference)).float()[None],
+            torch.from_numpy(np.array(clip.intra))[None],
+            model.generator.empty_levels(1, 64, 80),
+        )
+        mine = x0[0].round().clamp(0, 255).permute(0, 2, 3, 1).numpy()
+        assert np.abs(mine - shown).max() <= 1
+
+
+def test_it_is_coded_once_and_in_shares(library, model, folder, tmp_path, monkeypatch):
+    assert len(coded_by(library, model, tmp_path, share=(1, 2))) == 1
+    assert len(coded_by(library, model, tmp_path, share=(0, 2))) == 2
+
+    def never(*arguments):
+        raise AssertionError
+
+    monkeypatch.setattr(module, "_code", never)
+    coded_by(library, model, tmp_path)
+    # What the generator has learnt since does not matter.
+    changed = TinyModel(model.config)
+    changed.load_state_dict(model.state_dict())
+    torch.nn.init.ones_(changed.generator.out.weight)
+    coded_by(library, changed, tmp_path)
+    torch.nn.init.ones_(next(changed.codec.parameters()))
+    with pytest.raises(AssertionError):
+        coded_by(library, changed, tmp_path)
+
+
+@torch.inference_mode()
+def test_a_window_sees_the_past_that_matters(library, model, folder):
+    """Pictures of a window are those of the whole clip, wherever it begins."""
+    clips = coded_by(library, model, folder)[1:]
+    sampler = CodedSampler(clips, slots=range(6), frames=2, crop=64, seed=1, stage=0)
+    clip = clips[0]
+    batch = sampler.next()
+    starts = set()
+    for slot in range(6):
+        window = batch.pictures[slot].permute(0, 2, 3, 1).numpy()
+        for left in (0, 16):
+            found = [
+                t
+                for t in range(8)
+                if np.array_equal(clip.pictures[t : t + 2, :, left : left + 64], window[-2:])
+            ]
+            if found:
+                break
+        (start,) = found
+        starts.add(start)
+        columns, columns8 = slice(left, left + 64), slice(left // 8, left // 8 + 8)
+        whole, _ = model.generator(
+            torch.from_numpy(np.array(clip.features[..., columns8])).float()[None],
+            torch.from_numpy(np.array(clip.reference[..., columns])).float()[None],
+            torch.from_numpy(np.array(clip.intra))[None],
+            model.generator.empty_levels(1, 64, 64),
+        )
+        x0, _ = model.generator(
+            batch.feature[slot : slot + 1],
+            batch.reference[slot : slot + 1],
+            torch.from_numpy(batch.intra[slot : slot + 1]),
+            model.generator.empty_levels(1, 64, 64),
+        )
+        torch.testing.assert_close(x0[0, LOOK_BACK:], whole[0, start : start + 2], atol=0.01, rtol=0)
+    assert len(starts) > 1
+
+
+def test_a_restored_sampler_goes_on(library, model, folder):
+    clips = coded_by(library, model, folder)
+    first, second = (CodedSampler(clips, slots=[4, 7], frames=3, crop=48, seed=1, stage=0) for _ in range(2))
+    first.next()
+    second.restore(first.state())
+    a, b = first.next(), second.next()
+    assert torch.equal(a.feature, b.feature) and torch.equal(a.pictures, b.pictures)
