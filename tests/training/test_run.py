@@ -114,6 +114,18 @@ def test_the_loss_falls_and_the_log_says_what_was_skipped(write_recipe, tmp_path
     assert (started["clips"], started["images"], started["skipped"]) == (2, 2, 2)
 
 
+def test_a_generator_alone_needs_no_fields(write_recipe, tmp_path, footage, cache):
+    run(write_recipe({**CASCADE, "steps": 1}), tmp_path / "run", footage, cache)
+    stage = {"kind": "generator", "steps": 2, "frames": 2, "longest": 4}
+    recipe = write_recipe(stage, start=str(tmp_path / "run"))
+    before, after = tmp_path / "run", tmp_path / "after"
+    assert len(run(recipe, after, footage, tmp_path / "cache")) == 2
+    assert list((tmp_path / "cache").rglob("frames.npy")) and not list((tmp_path / "cache").rglob("motion_*"))
+    weights = [read_checkpoint(folder).part("ema.") for folder in (before, after)]
+    changed = {name for name, value in weights[0].items() if not torch.equal(value, weights[1][name])}
+    assert changed and all(name.startswith("generator.") for name in changed)
+
+
 WORKER = """
 import json, sys
 from pathlib import Path

@@ -102,9 +102,14 @@ def _add(found: dict[str, Source], relative: Path, path: Path) -> None:
     found[name] = Source(name, path)
 
 
-def passes(data: Data) -> list[tuple[float, int]]:
-    """(scale, step) of every field to search, most needed first: ±1 at all scales, others at the largest."""
+def passes(data: Data, moving: bool = True) -> list[tuple[float, int]]:
+    """(scale, step) of every field to search, most needed first: ±1 at all scales, others at the largest.
+
+    Without ``moving`` frames alone are wanted: step 0.
+    """
     scales = sorted(data.scales, reverse=True)
+    if not moving:
+        return [(scale, 0) for scale in scales]
     skips = [step for step in data.steps if step > 1]
     near = [(scale, step) for scale in scales for step in (1, -1)]
     return near + [(scales[0], sign * step) for step in skips for sign in (1, -1)]
@@ -158,7 +163,7 @@ def _cache_clip(source: Source, cache: Path, scale: float, step: int) -> None:
     frames_path, motion_path = folder / "frames.npy", folder / f"motion_{step}.npy"
     if not frames_path.exists():
         save_array(frames_path, decode(source.path, scale))
-    if not motion_path.exists():
+    if step and not motion_path.exists():
         save_array(motion_path, search_fields(np.load(frames_path, mmap_mode="r"), step))
 
 
@@ -218,8 +223,6 @@ def _load(folder: Path, data: Data) -> Clip | None:
         return None
     steps = {int(p.stem.split("_")[1]): p for p in folder.glob("motion_*.npy") if ".tmp" not in p.name}
     motion = {step: np.load(path) for step, path in sorted(steps.items()) if abs(step) in {1, *data.steps}}
-    if not motion:
-        return None
     clip = Clip(folder.name, np.load(folder / "frames.npy", mmap_mode="r"), motion, folder)
     return _in_memory(clip) if data.in_memory else clip
 

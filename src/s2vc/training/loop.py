@@ -95,7 +95,8 @@ class Trainer:
         self.progress = Progress()
         self._resumed: Checkpoint | None = None
         sources = find_sources(root, recipe.data)
-        prepare(sources, cache, passes(recipe.data), warn=self.log.warn, share=processes.share)
+        moving = any(stage.kind != "generator" for stage in recipe.stages)  # the encoder searches for itself
+        prepare(sources, cache, passes(recipe.data, moving), warn=self.log.warn, share=processes.share)
         processes.wait()
         library = load_library(root, recipe.data, cache, sources, self.log.warn)
         self.progress.footage = library.fingerprint()
@@ -109,8 +110,9 @@ class Trainer:
         if recipe.compile:
             self.context.code = torch.compile(self.context.code)
         self.board = Board(out / "tensorboard") if recipe.tensorboard and not processes.rank else None
-        moving = "motion" not in recipe.drop
-        self.evaluation = Evaluation(recipe.evaluate, root, moving) if recipe.evaluate else None
+        self.evaluation = (
+            Evaluation(recipe.evaluate, root, "motion" not in recipe.drop) if recipe.evaluate else None
+        )
 
     # -- where it begins --------------------------------------------------------------------------------
 
