@@ -42,7 +42,7 @@ def evaluations(run: Path) -> list[dict]:
 def test_the_smoke_recipe_trains_every_kind_of_stage(smoke):
     progress = read_checkpoint(smoke).progress
     kinds = [entry["kind"] for entry in progress.history]
-    assert kinds == ["prior", "intra", "inter", "cascade", "realism"]
+    assert kinds == ["prior", "intra", "inter", "cascade", "generator", "realism"]
     by_stage = {entry["stage"]: entry for entry in evaluations(smoke)}
     error = {name: 1 / 10 ** (entry["psnr"] / 20) for name, entry in by_stage.items()}
     cost = {name: 0.4 * entry["bpp"] + error[name] for name, entry in by_stage.items()}
