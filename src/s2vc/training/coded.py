@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -114,7 +115,7 @@ def code_library(
     networks: _Recorder | None = None
     coded = []
     for number, clip in enumerate(library.clips):
-        random = stream(seed, Purpose.CODED, number)
+        random = stream(seed, Purpose.CODED, zlib.crc32(clip.name.encode()))
         quality = int(random.integers(0, 64))
         count = min(longest, len(clip.frames))
         start = int(random.integers(0, len(clip.frames) - count + 1))

@@ -26,7 +26,7 @@ class Purpose(IntEnum):
     NOISE = 5
     CRITIC_SIGMA = 6
     CRITIC_NOISE = 7
-    CODED = 8  # keyed by a clip's number
+    CODED = 8  # keyed by a clip's name
 
 
 def _seed(seed: int, purpose: Purpose, *key: int) -> np.random.SeedSequence:
