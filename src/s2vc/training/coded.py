@@ -28,7 +28,7 @@ from s2vc.models.loading import load_frame_model
 from s2vc.nn.tiny.generator import Levels
 from s2vc.nn.tiny.model import TinyModel
 from s2vc.training.export import model_tensors
-from s2vc.training.footage import Library
+from s2vc.training.footage import Clip, Library
 from s2vc.training.streams import Purpose, stream
 
 LOOK_BACK = 3  # frames that the diffusion buffer of the next one depends on: one a level of the U-Net
@@ -111,11 +111,14 @@ def code_library(
     returns what is there: n processes call this, wait for each other, and call it again.
     """
     tensors = {name: t for name, t in model_tensors(model).items() if not name.startswith("generator.")}
-    digest = hashlib.sha256(b"".join(tensors[name].tobytes() for name in sorted(tensors))).hexdigest()[:16]
+    # Averaging weights makes 0 of −0, which codes the same.
+    content = b"".join((tensors[name] + tensors[name].dtype.type(0)).tobytes() for name in sorted(tensors))
+    digest = hashlib.sha256(content).hexdigest()[:16]
     networks: _Recorder | None = None
     coded = []
-    for number, clip in enumerate(library.clips):
-        random = stream(seed, Purpose.CODED, zlib.crc32(clip.name.encode()))
+    # Shuffled, for a share that is every n-th of them: a clip's scales come one after another.
+    for number, clip in enumerate(sorted(library.clips, key=_key)):
+        random = stream(seed, Purpose.CODED, _key(clip))
         quality = int(random.integers(0, 64))
         count = min(longest, len(clip.frames))
         start = int(random.integers(0, len(clip.frames) - count + 1))
@@ -126,6 +129,10 @@ def code_library(
         if folder.exists():
             coded.append(CodedClip(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in FIELDS)))
     return coded
+
+
+def _key(clip: Clip) -> int:
+    return zlib.crc32(clip.name.encode())
 
 
 def _encoder_of(model: TinyModel, cache: Path) -> _Recorder:
