@@ -11,7 +11,9 @@ import os
 import shutil
 import zlib
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,8 @@ from s2vc.nn.tiny.model import TinyModel
 from s2vc.training.export import model_tensors
 from s2vc.training.footage import Clip, Library
 from s2vc.training.streams import Purpose, stream
+
+Job = tuple[NDArray[np.uint8], int, Path]  # frames, quality, where what comes of them is kept
 
 LOOK_BACK = 3  # frames that the diffusion buffer of the next one depends on: one a level of the U-Net
 FIELDS = ("features", "reference", "intra", "pictures")
@@ -74,7 +78,19 @@ class _Recorder(TinyFrameModel):
         return [], state
 
 
-def _code(model: _Recorder, frames: NDArray[np.uint8], quality: int, folder: Path) -> None:
+@dataclass
+class _Process:
+    """What a coding process keeps from clip to clip."""
+
+    model: _Recorder | None = None
+
+
+_process = _Process()
+
+
+def _code(frames: NDArray[np.uint8], quality: int, folder: Path) -> None:
+    model = _process.model
+    assert model is not None
     count, height, width, _ = frames.shape
     model.start()
     encoder = VideoEncoder(
@@ -114,8 +130,8 @@ def code_library(
     # Averaging weights makes 0 of −0, which codes the same.
     content = b"".join((tensors[name] + tensors[name].dtype.type(0)).tobytes() for name in sorted(tensors))
     digest = hashlib.sha256(content).hexdigest()[:16]
-    networks: _Recorder | None = None
-    coded = []
+    folders: list[Path] = []
+    jobs: list[Job] = []
     # Shuffled, for a share that is every n-th of them: a clip's scales come one after another.
     for number, clip in enumerate(sorted(library.clips, key=_key)):
         random = stream(seed, Purpose.CODED, _key(clip))
@@ -123,27 +139,40 @@ def code_library(
         count = min(longest, len(clip.frames))
         start = int(random.integers(0, len(clip.frames) - count + 1))
         folder = cache / f"{clip.name}-{start}-{count}-{quality}-{digest}"
+        folders.append(folder)
         if not folder.exists() and number % share[1] == share[0]:
-            networks = networks or _encoder_of(model, cache)
-            _code(networks, np.array(clip.frames[start : start + count]), quality, folder)
-        if folder.exists():
-            coded.append(CodedClip(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in FIELDS)))
-    return coded
+            jobs.append((clip.frames[start : start + count], quality, folder))
+    if jobs:
+        _code_all(jobs, model, cache, workers=max(1, (os.cpu_count() or 1) // share[1]))
+    return [
+        CodedClip(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in FIELDS))
+        for folder in folders
+        if folder.exists()
+    ]
 
 
 def _key(clip: Clip) -> int:
     return zlib.crc32(clip.name.encode())
 
 
-def _encoder_of(model: TinyModel, cache: Path) -> _Recorder:
-    """The networks as they would be exported."""
+def _code_all(jobs: list[Job], model: TinyModel, cache: Path, workers: int) -> None:
+    """Code passages in processes of one thread each, by the networks as they would be exported."""
     cache.mkdir(parents=True, exist_ok=True)
     path = cache / f"model.tmp{os.getpid()}"
     write_model(path, "tiny", "coded", asdict(model.config), model_tensors(model))
+    try:
+        with ProcessPoolExecutor(workers, get_context("spawn"), _open, (path,)) as pool:
+            for _ in pool.map(_code, *zip(*jobs, strict=True)):
+                pass
+    finally:
+        path.unlink()
+
+
+def _open(path: Path) -> None:
+    torch.set_num_threads(1)
     loaded = load_frame_model(ModelFile.open(path), torch.device("cpu"))
-    path.unlink()
     assert isinstance(loaded, TinyFrameModel)
-    return _Recorder(loaded.codec, loaded.generator, loaded.symbols, loaded.device)
+    _process.model = _Recorder(loaded.codec, loaded.generator, loaded.symbols, loaded.device)
 
 
 class CodedSampler:
