@@ -78,7 +78,7 @@ def test_what_is_in_them(packages):
     assert wheel.stat().st_size < 25e6
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    assert "s2vc/py.typed" in names and any(name.endswith("tiny-3.safetensors") for name in names)
+    assert "s2vc/py.typed" in names and any(name.endswith("tiny-4.safetensors") for name in names)
     assert all(name.startswith(("s2vc/", "s2vc-")) for name in names)
     with tarfile.open(source) as archive:
         members = {name.split("/", 1)[-1] for name in archive.getnames()}

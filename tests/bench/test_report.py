@@ -77,15 +77,15 @@ def test_the_committed_results_are_a_small_page(tmp_path: Path) -> None:
     assert page.stat().st_size < 3_000_000
     data = packed(page, "data")
     marked = {metric["name"]: metric["trained"] for metric in data["metrics"]}
-    assert marked["dists"] == marked["lpips-vgg"] == ["tiny-3"]
+    assert marked["dists"] == marked["lpips-vgg"] == ["tiny-4"]
     assert marked["psnr"] == marked["lpips-alex"] == []
     # ours stands first, whatever its name
     assert data["series"][0]["codec"] == "tiny"
 
 
 def test_cards_say_what_models_were_trained_on() -> None:
-    assert trained_metrics("tiny-3") == ("lpips-vgg", "dists")
-    assert trained_metrics("../weights/tiny-3") is None and trained_metrics("no-such-model") is None
+    assert trained_metrics("tiny-4") == ("lpips-vgg", "dists")
+    assert trained_metrics("../weights/tiny-4") is None and trained_metrics("no-such-model") is None
 
 
 def test_many_clips_stay_a_small_page(tmp_path: Path) -> None:
