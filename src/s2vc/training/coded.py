@@ -202,8 +202,8 @@ class CodedSampler:
         self.done = dict.fromkeys(slots, 0)
 
     def state(self) -> NDArray[np.int64]:
-        """(slots, 2): windows that each slot has given, and zero."""
-        return np.array([[count, 0] for count in self.done.values()], np.int64)
+        """(slots, 1): windows that each slot has given."""
+        return np.array([[count] for count in self.done.values()], np.int64)
 
     def restore(self, state: NDArray[np.int64]) -> None:
         """Go on from what ``state`` said of the same slots."""

@@ -57,11 +57,7 @@ RATES = {"transform": 3e-4, "log_step": 5.0, "hyper_index": 100.0}
 PLAIN = ["psnr", "psnr_reference", "bpp_intra", "bpp_inter"]  # figures that no gradient comes from
 CARRIED = ("reference", "feature", "memory", "at8", "at16", "at32")
 GENERATOR, EVERYTHING = ["generator"], ["codec", "entropy", "generator"]
-GENERATOR_KINDS = (
-    "prior",
-    "generator",
-    "realism",
-)  # which train the generator unless the recipe says otherwise
+GENERATOR_KINDS = ("prior", "generator", "realism")  # they train it unless the recipe says otherwise
 
 
 @dataclass

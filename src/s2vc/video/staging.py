@@ -83,10 +83,9 @@ class StagedFile:
         self.path = self._target if self._direct else _beside(self._target)
         if self._keep:
             self.path = self._target.with_name(f"{self._target.name}.part")
-        # An interrupt may fall between the file's making and whoever would discard it.
-        self._forgotten = weakref.finalize(self, self.path.unlink, missing_ok=True)
-        if self._keep or self._direct:
-            self._forgotten.detach()
+        if not (self._keep or self._direct):
+            # An interrupt may fall between the file's making and whoever would discard it.
+            weakref.finalize(self, self.path.unlink, missing_ok=True)
         try:
             if self._keep:
                 self._file: BinaryIO = _open_alone(self.path)
@@ -132,7 +131,6 @@ class StagedFile:
                 raise self.error
             if not self._direct:
                 os.replace(self.path, self._target)
-                self._forgotten.detach()
         except OSError as error:
             raise cannot_write(self.name, error) from None
 
@@ -144,7 +142,6 @@ class StagedFile:
             pass  # a full disk refuses the last bytes; they are removed anyway
         if not self._direct and not (self._keep and os.path.getsize(self.path)):
             self.path.unlink(missing_ok=True)
-        self._forgotten.detach()
 
 
 class StagedPictures:
@@ -172,7 +169,7 @@ class StagedPictures:
                 raise OutputError(f"pictures named {target} exist: give -y to replace them, or another name")
         self._path = _beside(self._target) if self._whole_folder else _beside(self._target / "pictures")
         # An interrupt may fall between the folder's making and whoever would discard it.
-        self._forgotten = weakref.finalize(self, shutil.rmtree, self._path, ignore_errors=True)
+        weakref.finalize(self, shutil.rmtree, self._path, ignore_errors=True)
         try:
             self._path.mkdir()
         except OSError as error:
