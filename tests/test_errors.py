@@ -429,6 +429,32 @@ def written(out: Path) -> bool:
     return any(path.is_file() and path.stat().st_size > 0 for path in out.rglob("*"))
 
 
+INTERRUPTED_WHILE_MADE = """
+from s2vc.__main__ import main
+from s2vc.video.staging import {kind}
+
+def interrupted(self, *args, make={kind}.__init__, **options):
+    make(self, *args, **options)
+    self.itself = self
+    raise KeyboardInterrupt
+
+{kind}.__init__ = interrupted
+main()
+"""
+
+
+@pytest.mark.parametrize(("kind", "target"), [("StagedFile", "a.mp4"), ("StagedPictures", "pictures")])
+def test_interrupted_while_the_output_is_made(coded, folder, mini, out, kind, target):
+    """Nobody holds the hidden file yet, but the interrupt's traceback and a cycle do."""
+    source = folder / "whole.s2vc"
+    source.write_bytes(coded[0])
+    code = INTERRUPTED_WHILE_MADE.format(kind=kind)
+    command = [sys.executable, "-c", code, "decode", source, out / target, "--model", mini]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (130, "s2vc: interrupted\n")
+    assert list(out.iterdir()) == []
+
+
 @pytest.mark.parametrize("begun", [opened, written])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_interrupted_encode(scene, mini, out, begun, number):
