@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -100,6 +101,26 @@ def test_a_resumed_run_is_the_same_bit_for_bit(name, write_recipe, tmp_path, foo
     rest = run(recipe, tmp_path / "parts", footage, cache, resume=True)
     assert len(first) == len(whole) - 3
     assert first + rest == whole
+    assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_goes_on_bit_for_bit(number, write_recipe, tmp_path, footage, cache, capsys):
+    recipe = write_recipe({**CASCADE, "steps": 4})
+    run(recipe, tmp_path / "whole", footage, cache)
+
+    def stop(progress, figures):
+        if progress.steps == 2:
+            signal.raise_signal(number)
+
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "parts", data=footage, cache=cache, watch=stop)
+    assert signal.getsignal(number) is before
+    assert "stopping behind this step" in capsys.readouterr().err
+    assert log_of(tmp_path / "parts")[-1]["event"] == "stopped"
+    rest = run(recipe, tmp_path / "parts", footage, cache, resume=True)
+    assert len(rest) == 2
     assert_same(tmp_path / "whole", tmp_path / "parts")
 
 

@@ -35,6 +35,7 @@ from s2vc.training.realism import Discriminator
 from s2vc.training.recipe import Recipe, Stage, load_recipe
 from s2vc.training.semantic import FeatureCache, Projection
 from s2vc.training.stage import Context, StageRun
+from s2vc.training.stopping import stop_asked
 
 CHECKPOINT_SECONDS = 300
 LOG_SECONDS = 20
@@ -224,7 +225,11 @@ class Trainer:
         )
 
     def run(self, budget_minutes: float | None = None, watch: Watch | None = None) -> None:
-        """All stages from where the run stands, until they are done or the budget is spent."""
+        """All stages from where the run stands, until they are done or the budget is spent.
+
+        The first SIGINT or SIGTERM during a stage ends it behind its step, with a checkpoint; then
+        KeyboardInterrupt is raised.
+        """
         self.choose_precision()
         deadline = time.monotonic() + budget_minutes * 60 if budget_minutes else math.inf
         while self.progress.stage < len(self.recipe.stages):
@@ -237,11 +242,18 @@ class Trainer:
                 run.restore(self._resumed)
                 self._resumed = None
             self.log(event="stage", stage=stage.name, kind=stage.kind, **self.progress.figures())
-            if not self._run_stage(run, deadline, watch):
+            with stop_asked() as asked:
+                done = self._run_stage(run, lambda: asked.is_set() or time.monotonic() > deadline, watch)
+            if done:
+                self._finish_stage(stage, run)
+            else:
                 self.save(run)
+            if asked.is_set():
+                self.log(event="stopped", **self.progress.figures())
+                raise KeyboardInterrupt
+            if not done:
                 self.log(event="budget spent", **self.progress.figures())
                 return
-            self._finish_stage(stage, run)
         self.log(event="finished", **self.progress.figures())
 
     def _finish_stage(self, stage: Stage, run: StageRun) -> None:
@@ -270,8 +282,8 @@ class Trainer:
     def _pixels(stage: Stage) -> int:
         return stage.batch * stage.frames * stage.crop**2
 
-    def _run_stage(self, run: StageRun, deadline: float, watch: Watch | None) -> bool:
-        """Train a stage to its end (True) or until the deadline. All processes see the same clock."""
+    def _run_stage(self, run: StageRun, ends: Callable[[], bool], watch: Watch | None) -> bool:
+        """Train a stage to its end (True), or until the run ends in one of the processes (False)."""
         stage, progress, processes = run.stage, self.progress, self.processes
         sums: dict[str, float] = {}
         counts: dict[str, int] = {}
@@ -284,7 +296,7 @@ class Trainer:
                 share = progress.stage_seconds / ((stage.minutes or 0) * 60)
             if share >= 1:
                 return True
-            if processes.any(time.monotonic() > deadline):
+            if processes.any(ends()):
                 return False
             figures = run.step(share)
             if figures.pop("realism_off", 0):
