@@ -24,6 +24,7 @@ from s2vc.bench.report.media import write_pictures
 from s2vc.bench.report.trained import trained_metrics
 from s2vc.bench.results import write_json
 from s2vc.errors import InputError, OutputError, S2vcError
+from s2vc.models import find_model
 
 REAL = Path(__file__).parents[2] / "benchmarks" / "results"
 
@@ -77,15 +78,16 @@ def test_the_committed_results_are_a_small_page(tmp_path: Path) -> None:
     assert page.stat().st_size < 3_000_000
     data = packed(page, "data")
     marked = {metric["name"]: metric["trained"] for metric in data["metrics"]}
-    assert marked["dists"] == marked["lpips-vgg"] == ["tiny-4"]
+    assert marked["dists"] == marked["lpips-vgg"] == [find_model("tiny").id]
     assert marked["psnr"] == marked["lpips-alex"] == []
     # ours stands first, whatever its name
     assert data["series"][0]["codec"] == "tiny"
 
 
 def test_cards_say_what_models_were_trained_on() -> None:
-    assert trained_metrics("tiny-4") == ("lpips-vgg", "dists")
-    assert trained_metrics("../weights/tiny-4") is None and trained_metrics("no-such-model") is None
+    model = find_model("tiny").id
+    assert trained_metrics(model) == ("lpips-vgg", "dists")
+    assert trained_metrics(f"../weights/{model}") is None and trained_metrics("no-such-model") is None
 
 
 def test_many_clips_stay_a_small_page(tmp_path: Path) -> None:
