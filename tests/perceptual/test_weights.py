@@ -36,7 +36,7 @@ def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_missing_weights_are_one_line(caches: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="set S2VC_WEIGHTS_DIR or give --weights-dir"):
+    with pytest.raises(ModelError, match="set S2VC_WEIGHTS_DIR to the folder"):
         find_weights("vgg16_features")
     with pytest.raises(ModelError, match="no alexnet_features"):
         LPIPS("alex", tmp_path)

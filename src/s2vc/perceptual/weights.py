@@ -51,13 +51,11 @@ def find_files(name: str, folder: str | Path | None = None) -> tuple[Path, ...]:
     if chosen is not None:
         path = Path(chosen) / file
         if not path.is_file():
-            raise ModelError(f"no {file} in {chosen}: put it there, or name its folder with --weights-dir")
+            raise ModelError(f"no {file} in {chosen}: put it there, or set {WEIGHTS_VARIABLE} to its folder")
         return (path,)
     if cached := _cached(name):
         return cached
-    raise ModelError(
-        f"weights {file} are needed and no folder is named: set {WEIGHTS_VARIABLE} or give --weights-dir"
-    )
+    raise ModelError(f"weights {file} are needed: set {WEIGHTS_VARIABLE} to the folder that holds them")
 
 
 def _cached(name: str) -> tuple[Path, ...] | None:
