@@ -105,7 +105,8 @@ class Encoder:
     """Writes an .s2vc stream frame by frame.
 
     ``target``: a binary file object (``write``; with ``low_delay`` ``flush``, too). ``rate``: frames a
-    second, for times that are not given. ``model``: a name or a loaded Model. ``keyint``, ``min_keyint``: as for ``encode``.
+    second, for times that are not given. ``model``: a name or a loaded Model. ``keyint``, ``min_keyint``: as
+    for ``encode``.
     ``low_delay``: each picture's packet is written and ``target`` flushed before ``write`` returns;
     otherwise up to 32 wait for one another. ``known``: packets of the first frames, from a run that stopped.
     ``control``: chooses each frame's quality in the place of ``quality`` (docs/rate-control.md).
