@@ -59,7 +59,8 @@ def test_the_anchor_stands_with_its_best_variant(folder: Path) -> None:
     assert [clip["bd_rate"] for clip in ours["clips"].values()] == pytest.approx(expected, abs=0.01)
     assert ours["bd_rate"] == pytest.approx(np.mean(expected), abs=0.01)
     assert ours["won"] == 1 and ours["interval_95"][0] <= ours["bd_rate"] <= ours["interval_95"][1]
-    assert "better on 1 of 2 clips" in comparison_table(compared)
+    shown = comparison_table(compared)
+    assert "better on 1 of 2 clips" in shown and "failed: ours two q9: exit 1: no" in shown
     with pytest.raises(InputError, match="no results of vvenc"):
         compare(folder, anchor="vvenc", metric="dists")
     with pytest.raises(InputError, match="no vmaf"):
@@ -71,6 +72,35 @@ def test_a_variant_that_lacks_a_clip_is_not_chosen(folder: Path) -> None:
         path.unlink()
     compared = compare(folder, anchor="x265", metric="dists")
     assert compared["anchor_variant"] == "none" and len(compared["codecs"][0]["clips"]) == 2
+
+
+def test_clips_that_only_one_side_has_are_named(folder: Path) -> None:
+    write_json(folder / "ours" / "three" / "0.json", result("ours", "", "three", "0", 0.1, 0.1))
+    (ours,) = compare(folder, anchor="x265", metric="dists")["codecs"]
+    assert ours["missing"] == ["three"] and list(ours["clips"]) == ["one", "two"]
+    (x265,) = compare(folder, anchor="ours", metric="dists")["codecs"]
+    assert x265["missing"] == ["three"]
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"settings": {"preset": "fast"}}, "other settings"),
+        ({"frames_at_most": 30}, "other settings"),
+        ({"measured_with": {"step": 5}}, "other settings"),
+        ({}, "there twice"),
+    ],
+)
+def test_results_of_several_settings_are_no_codec(
+    folder: Path, tmp_path: Path, other: dict[str, object], said: str
+) -> None:
+    for place, content in (
+        ("new", {**result("ours", "", "two", "0", 0.2, 0.1), **other}),
+        ("lone", result("vtm", "", "two", "0", 0.2, 0.1)),
+    ):
+        write_json(tmp_path / place / "x.json", content)
+    with pytest.raises(InputError, match=f"ours: two .*{said}"):
+        summarise(folder)
 
 
 def test_means_over_clips(folder: Path) -> None:

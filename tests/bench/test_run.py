@@ -96,6 +96,33 @@ def test_what_fails_is_a_row_and_the_rest_goes_on(
     assert failed["error"].startswith("exit ") and "metrics" not in failed
 
 
+def test_what_stands_is_not_lost_to_a_run_that_fails(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(spec(clips, crf=(40,)), tmp_path).done == 1
+    (path,) = (tmp_path / "x265").rglob("*.json")
+    before = path.read_bytes()
+    monkeypatch.setenv("S2VC_FFMPEG", str(tmp_path / "none"))
+    outcome = run(spec(clips, crf=(40,)), tmp_path)
+    assert len(outcome.failed) == 1 and path.read_bytes() == before
+
+
+def test_a_metric_that_can_be_measured_now_is(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = spec(clips, crf=(40,)).model_copy(update={"metrics": ("psnr", "ms-ssim", "dists")})
+    monkeypatch.setattr("s2vc.bench.run._can_measure", lambda name, folder: False)
+    monkeypatch.delenv("S2VC_WEIGHTS_DIR", raising=False)
+    assert run(both, tmp_path).done == 1
+    (path,) = (tmp_path / "x265").rglob("*.json")
+    # the clip is too small for ms-ssim
+    assert set(json.loads(path.read_text())["missing"]) == {"dists", "ms-ssim"}
+    assert run(both, tmp_path).kept == 1
+    asked: list[str] = []
+    monkeypatch.setattr("s2vc.bench.run._can_measure", lambda name, folder: not asked.append(name))
+    assert run(both, tmp_path).done == 1 and asked == ["dists"]
+
+
 def test_a_decoder_that_loses_a_frame_fails(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -342,6 +369,11 @@ def test_decoded_clips_and_published_numbers_stand_beside(clips: Path, tmp_path:
     mine = json.loads((tmp_path / "out" / "elsewhere" / "odd" / "p.json").read_text())
     assert mine["bpp"] == 8 * 99 / (66 * 50 * 4) and mine["metrics"]["psnr"]["mean"] == 100
     assert mine["settings"]["about"] == "by hand" and "encode" not in mine
+    asked = Spec.model_validate({**base, "codecs": [theirs]})
+    assert run(asked, tmp_path / "out").kept == 1
+    (tmp_path / "theirs" / "sizes.csv").write_text("point,clip,bytes\np,odd,33\n")
+    assert run(asked, tmp_path / "out").done == 1
+    assert json.loads((tmp_path / "out" / "elsewhere" / "odd" / "p.json").read_text())["bytes"] == 33
     numbers = json.loads((tmp_path / "out" / "vtm" / "odd" / "000.json").read_text())
     assert (numbers["bpp"], numbers["frames"], numbers["metrics"]["psnr"]["mean"]) == (0.5, 3, 30.0)
     # the clip has four frames where only three were asked for: not the same footage

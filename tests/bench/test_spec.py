@@ -100,6 +100,7 @@ codecs:
         (text.replace("crf: [70]", "crf: [30.1]"), r"spec.yaml:6: codecs\.2\.crf\.0: .*multiple of 0.25"),
         (text.replace(", about: by hand", ""), r"spec.yaml:9: codecs\.5\.about: Field required"),
         (text.replace("qp: [63]", "qp: []"), r"spec.yaml:8: codecs\.4\.qp: .*at least 1"),
+        (text.replace("[a.mp4]", "[a.mp4, b/a.mkv]"), r"spec.yaml:2: clips\.names: .*two clips are named a"),
         (text + "metrics: [ssim]\n", r"spec.yaml:11: metrics\.0: .*no metric ssim"),
     ):
         with pytest.raises(InputError, match=named):

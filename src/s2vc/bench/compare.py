@@ -78,16 +78,44 @@ def counted(clip: Delta) -> float:
 
 
 def curves(*folders: str | Path) -> Curves:
-    """Results that did not fail, by codec, variant and clip, in order of rate."""
+    """Results that did not fail, by codec, variant and clip, in order of rate.
+
+    Raises InputError where results under one codec's name were made with other settings than each other, or
+    twice: means over them would be of no codec.
+    """
     found: Curves = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    first: dict[str, dict[str, Any]] = {}
+    seen: set[tuple[str, ...]] = set()
     for result in load_results(*folders):
-        if "error" not in result:
-            found[result["codec"]][result["variant"]][result["clip"]["name"]].append(result)
+        if "error" in result:
+            continue
+        codec, clip = result["codec"], result["clip"]["name"]
+        other = first.setdefault(codec, result)
+        if _made_by(result) != _made_by(other):
+            raise InputError(
+                f"{codec}: {clip} {result['label']} was made with other settings than "
+                f"{other['clip']['name']} {other['label']}: give each its own folder or name, or run the "
+                "older again"
+            )
+        place = (codec, clip, result["label"])
+        if place in seen:
+            raise InputError(f"{codec}: {clip} {result['label']} is there twice: name one folder that has it")
+        seen.add(place)
+        found[codec][result["variant"]][clip].append(result)
     for variants in found.values():
         for clips in variants.values():
             for points in clips.values():
                 points.sort(key=lambda result: result["bpp"])
     return found
+
+
+def _made_by(result: dict[str, Any]) -> tuple[Any, ...]:
+    return (
+        result["settings"],
+        result.get("frames_at_most"),
+        result.get("measured_with", {}).get("step"),
+        result.get("rgb"),
+    )
 
 
 def summarise(*folders: str | Path) -> dict[str, Any]:
@@ -120,12 +148,15 @@ def summarise(*folders: str | Path) -> dict[str, Any]:
                     }
                 )
     means.sort(key=lambda row: (row["codec"], row["variant"], row["bpp"]))
-    failed = [
+    return {"points": means, "failed": _failed(*folders)}
+
+
+def _failed(*folders: str | Path) -> list[dict[str, str]]:
+    return [
         {"codec": r["codec"], "clip": r["clip"]["name"], "label": r["label"], "error": r["error"]}
         for r in load_results(*folders)
         if "error" in r
     ]
-    return {"points": means, "failed": failed}
 
 
 def _reported(of_point: list[dict[str, Any]]) -> dict[str, float]:
@@ -142,8 +173,9 @@ def compare(
 
     ``rates``: only between these bits a pixel, as far as the curves reach. Beside quality stands what it
     took: frames a second over all points, and the largest peak memory in bytes, where the results hold them.
+    Points that failed are named: curves are without them.
     """
-    return compare_curves(curves(*folders), anchor, metric, rates)
+    return {**compare_curves(curves(*folders), anchor, metric, rates), "failed": _failed(*folders)}
 
 
 def compare_curves(
@@ -200,6 +232,8 @@ def _against(
             clips[name] = delta(theirs, ours, higher_is_better=better, rates=rates)
         else:
             missing.append(name)
+    known = {Path(name).stem for name in anchor}
+    missing += [name for name in sorted(test) if Path(name).stem not in known]
     return Comparison(codec, variant, clips, tuple(missing))
 
 
@@ -239,8 +273,11 @@ def table(summary: dict[str, Any]) -> str:
         if reported:
             line += f" {row['reported_bpp']:>8.5f}" if "reported_bpp" in row else f" {'':>8}"
         lines.append(line + "".join(f" {row[m]:>11.4f}" if m in row else f" {'n/a':>11}" for m in metrics))
-    lines += [f"failed: {f['codec']} {f['clip']} {f['label']}: {f['error']}" for f in summary["failed"]]
-    return "\n".join(lines)
+    return "\n".join(lines + _failed_lines(summary["failed"]))
+
+
+def _failed_lines(failed: list[dict[str, str]]) -> list[str]:
+    return [f"failed: {f['codec']} {f['clip']} {f['label']}: {f['error']}" for f in failed]
 
 
 _PLAIN = frozenset({"codec", "variant", "label", "clips", "bytes", "bpp", "reported_bpp"})
@@ -269,7 +306,7 @@ def comparison_table(compared: dict[str, Any]) -> str:
             lines.append(f"  {clip:<36} {shown:>10} ({figures['overlap']:.0%}{little})")
         lines += [f"  {clip:<36} {'n/a':>10}" for clip in codec["missing"]]
     lines += [f"{codec}: not compared: {reason}" for codec, reason in compared["not_compared"].items()]
-    return "\n".join(lines)
+    return "\n".join(lines + _failed_lines(compared["failed"]))
 
 
 def _titled(codec: str, variant: str) -> str:

@@ -3,7 +3,8 @@
     DIR/CODEC/CLIP/POINT.json           a result, or what failed
     DIR/.files/CODEC/CLIP/POINT.hevc    what was coded, and its record beside it; taken up again after a kill
 
-A result stands for its spec entry: another clip, setting, version of the tools or metric makes it anew.
+A result stands for its spec entry: another clip, setting or version of the tools makes it anew, and so does a
+metric that could not be measured and now can. Where that fails, the old result stays.
 Points of a clip are encoded and decoded one after another, then measured together; workers take clips side by
 side, with the same commands and so the same results whatever their number.
 """
@@ -62,12 +63,15 @@ class Job:
 
     def request(self) -> dict[str, Any]:
         """What the coded file depends on. Raises InputError where the clip is missing."""
-        return {
+        request = {
             "clip": {"name": self.clip.name, "sha256": _clip_sha256(self.clip)},
             "frames_at_most": self.frames,
             "settings": self.codec.settings(),
             "point": self.point.values,
         }
+        if isinstance(self.codec, External):
+            request["given"] = self.codec.given(self.clip, self.point)
+        return request
 
 
 @dataclass
@@ -136,7 +140,7 @@ def run(
             board.failed(name, "all clips", without[name])
         groups: dict[tuple[Path, str], list[Job]] = {}
         for job in wanted:
-            if _stands(job, spec):
+            if _stands(job, spec, weights_dir):
                 work.outcome.kept += 1
                 board.kept(job.codec.name)
             else:
@@ -207,7 +211,8 @@ class _Run:
         """What is known of the job's file, and its pictures."""
         codec = job.codec
         if isinstance(codec, External):
-            record = {"request": job.request(), "bytes": codec.size(job.clip, job.point)}
+            request = job.request()
+            record = {"request": request, "bytes": request["given"]["bytes"]}
             return record, codec.decoded(job.clip, job.point)
         assert isinstance(codec, CommandCodec)
         self.board.working(codec.name, f"{job.clip.stem} {job.point.label}: encode")
@@ -275,6 +280,8 @@ class _Run:
         with self._lock:
             self.outcome.failed.append((job.name, reason))
         self.board.failed(job.codec.name, f"{job.clip.stem} {job.point.label}", reason)
+        if (found := read_json(job.result)) and "error" not in found:
+            return  # of other settings or another clip, and perhaps not to be made again
         row = {**_head(job), "clip": {"name": job.clip.name}, "point": job.point.values, "error": reason}
         try:
             write_json(job.result, row)
@@ -360,7 +367,7 @@ def _result(
     }
 
 
-def _stands(job: Job, spec: Spec) -> bool:
+def _stands(job: Job, spec: Spec, weights_dir: str | Path | None) -> bool:
     found = read_json(job.result)
     if not found or "error" in found or found.get("schema") != SCHEMA:
         return False
@@ -372,8 +379,24 @@ def _stands(job: Job, spec: Spec) -> bool:
         request = job.request()
     except S2vcError:
         return False
-    covered = set(found["metrics"]) | set(found["missing"])
-    return all(found.get(key) == value for key, value in request.items()) and set(spec.metrics) <= covered
+    if any(found.get(key) != value for key, value in request.items()):
+        return False
+    lacking = set(spec.metrics) - set(found["metrics"])
+    if not lacking <= set(found["missing"]):
+        return False
+    # What measured a metric is recorded also where the clip was too small or too short for it.
+    return not any(_can_measure(name, weights_dir) for name in lacking - set(found["measured_with"]))
+
+
+@cache
+def _can_measure(metric: str, weights_dir: str | Path | None) -> bool:
+    from s2vc.bench.metrics.meter import what_measures
+
+    try:
+        what_measures(metric, weights_dir)
+    except S2vcError:
+        return False
+    return True
 
 
 @cache

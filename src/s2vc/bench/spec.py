@@ -46,6 +46,18 @@ class Clips(Strict):
     folder: str = "."
     names: tuple[str, ...] = Field(min_length=1)
 
+    @field_validator("names")
+    @classmethod
+    def _stems_differ(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        stems = [Path(name).stem for name in names]
+        twice = {stem for stem in stems if stems.count(stem) > 1}
+        if twice:
+            what = ", ".join(sorted(twice))
+            raise ValueError(
+                f"two clips are named {what}: results stand under names without folder and ending"
+            )
+        return names
+
     def paths(self) -> list[Path]:
         """The clips' paths; a relative folder is one of S2VC_DATA_DIR, else of the current folder."""
         folder = Path(self.folder)

@@ -7,6 +7,7 @@ FOLDER/POINT/CLIP.mkv     or .mp4, .y4m, or a folder CLIP of PNG; CLIP as in the
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,7 @@ from pydantic import ValidationInfo, field_validator
 
 from s2vc.bench.codecs.base import Codec, Point
 from s2vc.errors import InputError
+from s2vc.perceptual import file_sha256
 
 _VIDEOS = (".mkv", ".mp4", ".y4m", ".mov", ".avi")
 
@@ -38,8 +40,17 @@ class External(Codec):
     def settings(self) -> dict[str, object]:
         return {"codec": "external", "about": self.about, "charged": "bytes as stated beside the clips"}
 
-    def size(self, clip: Path, point: Point) -> int:
-        """Bytes of the clip's coded file. Raises InputError where they are not stated."""
+    def given(self, clip: Path, point: Point) -> dict[str, object]:
+        """What a result stands on: bytes stated, and a digest of the decoded file or files."""
+        decoded = self.decoded(clip, point)
+        files = sorted(decoded.iterdir()) if decoded.is_dir() else [decoded]
+        total = hashlib.sha256()
+        for path in files:
+            if path.is_file():
+                total.update(f"{path.name}\0{file_sha256(path)}\0".encode())
+        return {"bytes": self._size(clip, point), "sha256": total.hexdigest()}
+
+    def _size(self, clip: Path, point: Point) -> int:
         sizes = self._sizes()[point.label]
         for name in (clip.stem, clip.name):
             if name in sizes:

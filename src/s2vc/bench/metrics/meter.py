@@ -37,6 +37,23 @@ _PACKAGES = {
 }
 
 
+def what_measures(name: str, weights_dir: str | Path | None = None) -> dict[str, Any]:
+    """Package, weight files and their SHA-256 of a metric. Raises S2vcError when something is not there."""
+    if name in ("vmaf", "xpsnr"):
+        if reason := missing_filter(name):
+            raise S2vcError(reason)
+        return {"package": f"ffmpeg {ffmpeg_version()}"}
+    package = _PACKAGES.get(name, "s2vc")
+    try:
+        found: dict[str, Any] = {"package": f"{package} {_version(package)}"}
+    except importlib.metadata.PackageNotFoundError as error:
+        raise S2vcError(f"the package {package} is not installed: pip install 's2vc[bench]'") from error
+    if METRICS[name].weights:
+        used = [weights_used(file, weights_dir) for file in METRICS[name].weights]
+        found["weights"] = {file: digest for files in used for file, digest in files.items()}
+    return found
+
+
 class Meter:
     """Metrics by name (``METRICS``), their networks loaded once, float32.
 
@@ -65,29 +82,12 @@ class Meter:
         self._unavailable: dict[str, str] = {}
         for name in self.metrics:
             try:
-                self.made_with[name] = self._prepare(name)
+                self.made_with[name] = what_measures(name, weights_dir)
+                if METRICS[name].weights and (key := _network_of(name)) not in self._networks:
+                    self._networks[key] = self._load(key)
             except S2vcError as error:
                 self._unavailable[name] = str(error)
         self.missing = dict(self._unavailable)
-
-    def _prepare(self, name: str) -> dict[str, Any]:
-        """Load what a metric needs and say what that is. Raises S2vcError when something is not there."""
-        if name in ("vmaf", "xpsnr"):
-            if reason := missing_filter(name):
-                raise S2vcError(reason)
-            return {"package": f"ffmpeg {ffmpeg_version()}"}
-        package = _PACKAGES.get(name, "s2vc")
-        try:
-            made_with: dict[str, Any] = {"package": f"{package} {_version(package)}"}
-        except importlib.metadata.PackageNotFoundError as error:
-            raise S2vcError(f"the package {package} is not installed: pip install 's2vc[bench]'") from error
-        if METRICS[name].weights:
-            used = [weights_used(file, self._weights_dir) for file in METRICS[name].weights]
-            made_with["weights"] = {file: digest for files in used for file, digest in files.items()}
-            key = _network_of(name)
-            if key not in self._networks:
-                self._networks[key] = self._load(key)
-        return made_with
 
     def _load(self, key: str) -> DISTS | LPIPS | PatchFeatures:
         if key == "dists":
