@@ -25,6 +25,10 @@ from s2vc.bitstream import FORMAT_VERSION, StreamReader
 from s2vc.bitstream.header import MAGIC, PREFIX_SIZE
 
 FRAMES = 70  # chunks of 32, 32 and 6
+# Standard output as users have it, whatever is set where the tests run.
+BUFFERED = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"} | {
+    "OMP_NUM_THREADS": "1"
+}
 
 
 def write_video(path: Path, pictures, transfer: int = 1, options=None) -> Path:
@@ -237,13 +241,37 @@ def test_a_full_device(s2vc_command, clip, small, mini, tmp_path):
     ):
         assert_ended(s2vc_command(*command), 1, "cannot write /dev/full .*: free some space")
     with open("/dev/full", "wb") as full:
-        ran = subprocess.run(
-            [sys.executable, "-m", "s2vc", "decode", small, "-", "--model", mini],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-    assert ran.returncode == 1 and ran.stderr.count(b"\n") == 1 and b"standard output" in ran.stderr
+        for command in (("decode", small, "-"), ("encode", clip, "-", "-q", "--frames", "3")):
+            ran = subprocess.run(
+                [sys.executable, "-m", "s2vc", *command, "--model", mini],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                env=BUFFERED,
+            )
+            assert ran.returncode == 1 and ran.stderr.count(b"\n") == 1 and b"standard output" in ran.stderr
+
+
+def test_a_reader_that_leaves_early_is_no_error(coded, mini, folder, tmp_path):
+    """It takes the first bytes of a picture that no pipe's buffer holds."""
+    stream = io.BytesIO()
+    with s2vc.Encoder(stream, 320, 240, model=str(mini)) as encoder:
+        encoder.write(np.zeros((240, 320, 3), np.uint8))
+    large = folder / "large.s2vc"
+    large.write_bytes(stream.getvalue())
+    command = [sys.executable, "-m", "s2vc", "decode", large, "--model", mini, "-q"]
+    with subprocess.Popen(
+        [*command, "-"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=BUFFERED
+    ) as ran:
+        assert ran.stdout is not None and ran.stderr is not None
+        ran.stdout.read(1)
+        ran.stdout.close()
+        assert (ran.wait(300), ran.stderr.read()) == (0, b"")
+    os.mkfifo(tmp_path / "pipe.y4m")
+    with subprocess.Popen([*command, tmp_path / "pipe.y4m"], stderr=subprocess.PIPE, env=BUFFERED) as ran:
+        assert ran.stderr is not None
+        with open(tmp_path / "pipe.y4m", "rb", buffering=0) as reader:
+            reader.read(1)
+        assert (ran.wait(300), ran.stderr.read()) == (0, b"")
 
 
 @pytest.fixture

@@ -68,6 +68,15 @@ def test_latency_is_no_frame(model, scene, conceal):
     assert decoder is not None and next(decoder, None) is None
 
 
+def test_a_full_chunk_leaves_at_once(model, scene):
+    link = Link()
+    encoder = s2vc.Encoder(link, WIDTH, HEIGHT, model=model, keyint=250)
+    for picture in scene(33, WIDTH, HEIGHT):
+        encoder.write(picture)
+    assert not link.waiting
+    assert len(next(iter(StreamReader(io.BytesIO(link.ready)))).packets) == 32
+
+
 def test_commands_keep_step(mini, scene):
     """The same of the commands: each frame goes in only when the one before has come out."""
     head, frames = y4m(scene(4, WIDTH, HEIGHT))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from fractions import Fraction
 
 import numpy as np
@@ -157,3 +158,25 @@ def test_wishes_that_make_no_sense_are_refused(wishes):
 def test_standard_input_is_not_probed(model):
     with pytest.raises(s2vc.InputError, match="cannot be read twice"):
         s2vc.plan("-", model=model)
+
+
+@pytest.mark.parametrize(
+    "wishes", [{"target_size": 900}, {"bitrate": 5e3, "passes": 2}, {"quality_target": "psnr=20"}]
+)
+def test_what_takes_two_passes_refuses_a_pipe_at_once(model, tmp_path, wishes):
+    os.mkfifo(tmp_path / "pipe")
+    for source in ("-", tmp_path / "pipe"):
+        with pytest.raises(s2vc.InputError, match="cannot be read twice"):
+            s2vc.encode(source, tmp_path / "out.s2vc", model=model, **wishes)
+
+
+def test_an_output_that_exists_is_refused_before_the_first_pass(model, film, tmp_path):
+    (tmp_path / "out.s2vc").write_bytes(b"")
+    with pytest.raises(s2vc.OutputError, match="exists"):
+        s2vc.encode(
+            film,
+            tmp_path / "out.s2vc",
+            model=model,
+            bitrate=5e3,
+            progress=lambda *_: pytest.fail("it has begun"),
+        )

@@ -89,6 +89,18 @@ def test_times_and_durations_are_kept(model, scene):
     assert [frame.duration for frame in frames] == durations
 
 
+def test_rates_that_are_no_small_fractions(model, scene, tmp_path):
+    """An average over a long film at 90 kHz, as FFmpeg gives it; a decimal number."""
+    average = Fraction(2134530007, 78123457)
+    info = VideoInfo(48, 32, time_base=Fraction(1, 90000), average_rate=average)
+    (tmp_path / "a.s2vc").write_bytes(encoded(model, scene(3, 48, 32), info=info)[0])
+    s2vc.decode(tmp_path / "a.s2vc", tmp_path / "a.mp4", model=model)
+    found = s2vc.Decoder(io.BytesIO((tmp_path / "a.s2vc").read_bytes()), model=model).header
+    assert float(1 / (found.frame_duration * found.time_base)) == pytest.approx(float(average), rel=1e-6)
+    stream = io.BytesIO(encoded(model, scene(3, 48, 32), rate=29.97)[0])
+    assert s2vc.Decoder(stream, model=model).header.time_base == Fraction(100, 2997)
+
+
 def test_seeking_gives_the_same_pictures(model, scene):
     data, shown = encoded(model, scene(50), keyint=20)
     decoder = s2vc.Decoder(io.BytesIO(data), model=model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import random
 import subprocess
 import sys
@@ -24,10 +25,22 @@ from s2vc.bitstream import (
     Track,
     TrackKind,
     TrackPacket,
+    fitted,
 )
 from s2vc.bitstream.bits import BitReader, BitWriter
 from s2vc.bitstream.header import pack_header
+from s2vc.bitstream.varint import MAX_RATIO
 from s2vc.errors import FormatError
+
+
+@given(st.fractions(min_value=0))
+def test_any_fraction_finds_room(value: Fraction) -> None:
+    found = fitted(value)
+    assert max(found.numerator, found.denominator) <= MAX_RATIO
+    if value <= MAX_RATIO:
+        assert abs(found - value) <= Fraction(1, MAX_RATIO // max(1, math.ceil(value)))
+    if max(value.numerator, value.denominator) < 1 << 15:
+        assert found == value
 
 
 class Sink:

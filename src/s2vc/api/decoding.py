@@ -106,7 +106,7 @@ def decode(
                     damaged = said
                 else:
                     differs = said
-            if not count:
+            if not count and not writer.stopped:
                 raise InputError(
                     f"{name(source)}: no frame lies in the part asked for: choose an earlier start"
                 )

@@ -14,12 +14,12 @@ from typing import BinaryIO
 from s2vc.errors import InputError, OutputError
 from s2vc.models.files import DEFAULT
 from s2vc.video import open_output, open_video
-from s2vc.video.staging import StagedFile, cannot_write
+from s2vc.video.staging import StagedFile, cannot_write, check_target
 
 from .models import Model, load, set_threads
 from .rates import Coded, ControlMaker, Judge, NullFile, RateRequest, run_passes
 from .resuming import ContinuedFile
-from .sources import PathLike, ProgressCallback, Seconds
+from .sources import PathLike, ProgressCallback, Seconds, can_read_twice, name
 from .streams import Encoder, longest_interval
 from .target_control import TargetControl
 from .targets import target_control
@@ -143,6 +143,11 @@ def encode(
             _refuse_to_replace(source, output)
     if resume and recon is not None:
         raise OutputError("frames that were coded before are not painted again: resume without recon")
+    if str(target) != "-":
+        check_target(target, overwrite)
+    rereadable = can_read_twice(source)
+    if not rereadable and (target_size is not None or passes == 2):
+        raise InputError(f"{name(source)} cannot be read twice, as two passes must: name a file")
     set_threads(threads)
     request = RateRequest(bitrate, target_size, bpp, max_bitrate, bufsize, passes, quality)
     aiming = None
@@ -184,7 +189,7 @@ def encode(
         made = run_passes(
             request,
             once,
-            rereadable=str(source) != "-",
+            rereadable=rereadable,
             repeatable=str(target) != "-" and not resume,
             strict=strict,
             intra_only=not model.networks.quality_per_frame,

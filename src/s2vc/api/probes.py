@@ -19,7 +19,7 @@ from s2vc.video import VideoInfo, open_video, parse_time
 
 from .measures import Measure, QualityTarget
 from .models import Model
-from .sources import PathLike
+from .sources import PathLike, can_read_twice, name
 
 PROBE_FRAMES = 48  # pictures get worse for a while behind an I-frame: shorter ones flatter
 _SHARE = 0.05  # of all frames that one evaluation codes
@@ -71,8 +71,8 @@ class Probes:
     done: list[Evaluation] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if str(self.source) == "-":
-            raise InputError("standard input cannot be read twice: name a file, or give --quality")
+        if not can_read_twice(self.source):
+            raise InputError(f"{name(self.source)} cannot be read twice: name a file, or give --quality")
         begin = parse_time(self.start) if isinstance(self.start, str) else Fraction(self.start or 0)
         with open_video(
             self.source, start=begin, duration=self.duration, frames=self.frames, scale=self.scale

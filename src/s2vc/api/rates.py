@@ -165,7 +165,7 @@ class RateRequest:
             elif min(qualities) >= 62:
                 why = "highest quality", "no more is needed for the best the model gives"
             elif self.passes == 1:
-                why = "single pass", "try --passes 2"
+                why = "single pass", "two passes over a file come nearer"
             else:
                 why = "nearest that was found", "choose another value where that will not do"
             return f"{self._asked} cannot be met: the {why[0]} gives {self._found(coded)}: {why[1]}"

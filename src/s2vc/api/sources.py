@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
-from s2vc.bitstream import Header, StreamReader
+from s2vc.bitstream import Header, StreamReader, fitted
 from s2vc.errors import DamagedError, FormatError, InputError
 
 PathLike: TypeAlias = "str | Path"
@@ -50,4 +50,10 @@ def damage_of_tracks(reader: StreamReader, source: PathLike) -> str | None:
 
 def rate(header: Header) -> Fraction | None:
     """Frames a second, where the header knows a constant duration."""
-    return 1 / (header.frame_duration * header.time_base) if header.frame_duration else None
+    return fitted(1 / (header.frame_duration * header.time_base)) if header.frame_duration else None
+
+
+def can_read_twice(source: PathLike) -> bool:
+    """False for standard input, named pipes and devices."""
+    path = Path(source)
+    return str(source) != "-" and (path.is_file() or path.is_dir() or not path.exists())

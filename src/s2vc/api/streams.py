@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from s2vc.bitstream import Chunk, Damage, Header, StreamReader, StreamWriter, TrackPacket
+from s2vc.bitstream import Chunk, Damage, Header, StreamReader, StreamWriter, TrackPacket, fitted
 from s2vc.bitstream import Colour as CodedColour
 from s2vc.codec.conceal import ConcealingDecoder
 from s2vc.codec.decoder import DecodedFrame, VideoDecoder, chunks_of_part
@@ -49,7 +49,8 @@ def _interval(interval: int | str, rate: Fraction | None) -> int:
 def _header(model: Model, info: VideoInfo, extras: Extras) -> Header:
     duration = Fraction(0)
     if info.average_rate:
-        duration = 1 / (info.average_rate * info.time_base)
+        # It makes regular times cheap, and need not be exact: averages of long films have large terms.
+        duration = fitted(1 / (info.average_rate * info.time_base))
     return Header(
         model_id=model.id,
         model_digest=model.file.digest,
@@ -104,7 +105,7 @@ def split_due(
 class Encoder:
     """Writes an .s2vc stream frame by frame.
 
-    ``target``: a binary file object (``write``; with ``low_delay`` ``flush``, too). ``rate``: frames a
+    ``target``: a binary file object (``write``; ``flush`` where it has one). ``rate``: frames a
     second, for times that are not given. ``model``: a name or a loaded Model. ``keyint``, ``min_keyint``: as
     for ``encode``.
     ``low_delay``: each picture's packet is written and ``target`` flushed before ``write`` returns;
@@ -130,7 +131,7 @@ class Encoder:
         width: int = 0,
         height: int = 0,
         *,
-        rate: Fraction | int = 25,
+        rate: Fraction | float = 25,
         model: str | Model = DEFAULT,
         quality: int = 32,
         keyint: int | str | None = None,
@@ -145,7 +146,7 @@ class Encoder:
     ) -> None:
         if not 0 <= quality <= 63:
             raise ValueError(f"quality is 0 to 63, not {quality}")
-        rate = Fraction(rate)
+        rate = Fraction(rate).limit_denominator(1001) if isinstance(rate, float) else Fraction(rate)
         cuts = keyint is None or keyint == "auto"
         info = info or VideoInfo(width, height, time_base=1 / rate, average_rate=rate)
         if min(info.width, info.height) < SMALLEST_SIDE:

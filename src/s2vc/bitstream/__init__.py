@@ -6,6 +6,7 @@ from s2vc.bitstream.index import IndexEntry
 from s2vc.bitstream.limits import CHUNK_FRAMES, FORMAT_VERSION
 from s2vc.bitstream.reader import Damage, StreamReader
 from s2vc.bitstream.track import CORRUPT, DISCARD, KEY, TrackPacket
+from s2vc.bitstream.varint import fitted
 from s2vc.bitstream.writer import StreamWriter
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "Track",
     "TrackKind",
     "TrackPacket",
+    "fitted",
 ]

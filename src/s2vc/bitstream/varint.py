@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 MAX_VARINT = (1 << 63) - 1
@@ -10,6 +11,13 @@ MAX_RATIO = (1 << 31) - 1  # of a numerator or denominator
 
 class Malformed(Exception):
     """Bytes do not follow the format; ``str()`` says how. Surfaces as FormatError or DamagedError."""
+
+
+def fitted(value: Fraction) -> Fraction:
+    """The nearest fraction that the format has room for; 0 for one that is too large."""
+    if value > MAX_RATIO:
+        return Fraction(0)
+    return value.limit_denominator(MAX_RATIO // max(1, math.ceil(value)))
 
 
 def varint(value: int) -> bytes:

@@ -21,7 +21,8 @@ _WORTH_AN_INDEX = 16  # chunks; reading so many heads is as quick as reading an 
 class StreamWriter:
     """Header at once, then chunks and the other tracks' packets as they come; ``close`` makes the file whole.
 
-    ``fileobj`` needs ``write`` only, and ``flush`` with ``low_delay``. Frames are numbered as they come.
+    ``fileobj`` needs ``write``; where it has ``flush``, that is called behind each chunk or packet. Frames
+    are numbered as they come.
     Errors: FormatError (header), ValueError (a wrong call), OSError (from ``fileobj``). As a context manager
     it closes, but not after an exception: a file without its end mark is known to be cut. ``fileobj`` stays
     open.
@@ -70,6 +71,7 @@ class StreamWriter:
         head, body = pack_chunk(chunk, self.frames, self.header)
         self._write(pack_item(CHUNK, head, body))
         self._enter(self.frames, len(chunk.packets), chunk.times[0], chunk.intra)
+        self._flush()
         self.frames += len(chunk.packets)
         self._last_time = chunk.times[-1]
 
@@ -166,5 +168,6 @@ class StreamWriter:
         return len(data)
 
     def _flush(self) -> None:
-        if self.low_delay:
+        """A live reader waits for what is coded, not for a buffer to fill."""
+        if hasattr(self._file, "flush"):
             self._file.flush()

@@ -46,7 +46,9 @@ def guarded(command: Command) -> Command:
             warnings.simplefilter("ignore")
         _unwind_on_signals()
         try:
-            return command(*args, **options)
+            result = command(*args, **options)
+            sys.stdout.flush()  # here a full disk, or a reader that went away, has its one line
+            return result
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
         except KeyboardInterrupt:
@@ -56,8 +58,6 @@ def guarded(command: Command) -> Command:
         except S2vcError as error:
             _fail(str(error), error.exit_code, debug)
         except BrokenPipeError:
-            # What Python flushes at exit would complain once more.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             _fail("the reader of the output went away", 1, debug)
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
@@ -96,6 +96,10 @@ def _fail(message: str, code: int, debug: bool) -> NoReturn:
     if debug:
         traceback.print_exc()
     print(f"s2vc: {_one_line(message)}", file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what Python flushes at exit would complain once more
     raise typer.Exit(code)
 
 

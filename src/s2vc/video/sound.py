@@ -9,6 +9,7 @@ from typing import Any
 import av
 
 from s2vc.bitstream import KEY, Track, TrackPacket
+from s2vc.errors import InputError
 
 RATE = 48000
 _BIT_RATES = {1: 24_000, 2: 40_000}  # by channels; more than two are mixed down to two
@@ -71,7 +72,12 @@ class OpusTrack:
     def _code(self, frame: Any) -> list[TrackPacket]:
         if frame is not None:
             self._stamp(frame)
-        return [self._packet(coded) for coded in self._coder.encode(frame)]
+        try:
+            return [self._packet(coded) for coded in self._coder.encode(frame)]
+        except ValueError:  # of PyAV's resampler, which is made for the first frame
+            raise InputError(
+                "the sound changes its rate or channels on the way, which --audio opus cannot follow: copy it"
+            ) from None
 
     def _stamp(self, frame: Any) -> None:
         # Sound counts its own samples: the source's clock may be coarse. A gap is one only where it is heard.

@@ -40,6 +40,18 @@ def _check_parent(target: Path) -> None:
         raise OutputError(f"cannot write {target}: {parent} is not a folder: choose another output")
 
 
+def check_target(target: str | Path, overwrite: bool) -> None:
+    """OutputError where no StagedFile of this name could be made, as far as can be told beforehand."""
+    path = Path(os.path.realpath(target))
+    if path.is_dir():
+        raise OutputError(f"{target} is a folder: name a file")
+    if path.exists() and not path.is_file():
+        return  # a device or a named pipe
+    _check_parent(path)
+    if path.exists() and not overwrite:
+        raise OutputError(f"{target} exists: give -y to overwrite it, or another name")
+
+
 def _open_alone(path: Path) -> BinaryIO:
     """A file to read and write, new or as it is, that no other process opens in this way meanwhile."""
     file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "r+b")
@@ -72,13 +84,8 @@ class StagedFile:
         self.error: OSError | None = None
         # Through a symbolic link the file it names is replaced, not the link.
         self._target = Path(os.path.realpath(target))
+        check_target(target, overwrite)
         self._direct = self._target.exists() and not self._target.is_file()
-        if self._target.is_dir():
-            raise OutputError(f"{target} is a folder: name a file")
-        if not self._direct:
-            _check_parent(self._target)
-            if self._target.exists() and not overwrite:
-                raise OutputError(f"{target} exists: give -y to overwrite it, or another name")
         self._keep = resume and not self._direct
         self.path = self._target if self._direct else _beside(self._target)
         if self._keep:

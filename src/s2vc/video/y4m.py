@@ -111,7 +111,10 @@ class Y4mWriter(VideoWriter):
         if self.frames == 0 and not self.stopped:
             raise OutputError(f"{self.name}: there are no frames to write")
         if self._staged is not None:
-            self._staged.commit()
+            if self.stopped:
+                self._staged.discard()
+            else:
+                self._staged.commit()
 
     def _discard(self) -> None:
         if self._staged is not None:
