@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 import s2vc
 from s2vc.errors import ModelError, OutputError
+from s2vc.models.cards import trained_metrics
 from s2vc.models.files import ModelFile
 from s2vc.perceptual import file_sha256
 from s2vc.training.checkpoint import CHECKPOINT, read_checkpoint
@@ -95,6 +96,19 @@ def test_an_export_is_the_same_bytes_again_and_its_card_says_what_it_is(smoke, t
         assert part in card
     with pytest.raises(OutputError, match="exists: give -y"):
         export(smoke, paths[0])
+
+
+def test_cards_carry_on_what_was_trained_on(smoke, tmp_path):
+    found = read_checkpoint(smoke)
+    found.progress.history = [{"losses": {"l1": 1.0, "dists": 0.4, "lpips_vgg": 0.1}}]
+    found.write(tmp_path / CHECKPOINT)
+    export(tmp_path, tmp_path / "a.safetensors")
+    assert trained_metrics(tmp_path / "a.md") == ("dists", "lpips-vgg")
+    export(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    assert trained_metrics(tmp_path / "b.md") == ("dists", "lpips-vgg")
+    (tmp_path / "a.md").unlink()
+    export(tmp_path / "a.safetensors", tmp_path / "c.safetensors")
+    assert "those of a, whose card was not there" in (tmp_path / "c.md").read_text()
 
 
 def test_foreign_and_newer_files_are_refused(smoke, tmp_path):

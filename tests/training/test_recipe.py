@@ -49,6 +49,14 @@ def test_a_good_recipe_is_taken(tmp_path):
     assert recipe.stages[1].losses.used == ["l1", "reference_l1"]
 
 
+def test_what_a_run_starts_from_counts(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text("data: {clips: [clips]}\nstages:\n  - {name: a, kind: generator, steps: 1}\n")
+    with pytest.raises(InputError, match="a generator stage needs a trained codec"):
+        load_recipe(path)
+    assert load_recipe(path, "tiny").start == "tiny"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line", "what"),
     [

@@ -18,6 +18,7 @@ from s2vc.errors import InputError, ModelError, S2vcError
 from s2vc.training import losses
 from s2vc.training.checkpoint import CHECKPOINT, read_checkpoint
 from s2vc.training.loop import train
+from s2vc.training.processes import allow_many_files
 
 CASCADE = {"kind": "cascade", "steps": 6, "frames": 2, "longest": 8}
 
@@ -122,6 +123,17 @@ def test_a_stopped_run_goes_on_bit_for_bit(number, write_recipe, tmp_path, foota
     rest = run(recipe, tmp_path / "parts", footage, cache, resume=True)
     assert len(rest) == 2
     assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_library_may_have_more_files_than_a_shell_allows():
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+    try:
+        allow_many_files()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 256
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_the_loss_falls_and_the_log_says_what_was_skipped(write_recipe, tmp_path, footage, cache):

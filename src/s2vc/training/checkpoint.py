@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from s2vc.errors import ModelError
+from s2vc.models import cards
 from s2vc.models.files import FORMAT, ModelFile, find_model
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -131,7 +132,11 @@ def read_weights(name: str | Path) -> Checkpoint:
 
 def _of_model(model: ModelFile) -> Checkpoint:
     weights = {f"ema.{name}": value for name, value in _exported_weights(model).items()}
-    progress = Progress(history=[{"model": model.id, "digest": model.digest.hex()}])
+    entry: dict[str, Any] = {"model": model.id, "digest": model.digest.hex()}
+    trained = cards.trained_metrics(model.path.with_suffix(cards.SUFFIX))
+    if trained is not None:
+        entry["trained_on"] = list(trained)
+    progress = Progress(history=[entry])
     return Checkpoint(weights, progress, model.preset, model.config, {})
 
 

@@ -109,6 +109,7 @@ def _code(frames: NDArray[np.uint8], quality: int, folder: Path) -> None:
     }
     # Whole or not at all, also beside another process.
     temporary = folder.with_name(f"{folder.name}.tmp{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
     temporary.mkdir(parents=True)
     for name, array in arrays.items():
         np.save(temporary / f"{name}.npy", array)

@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 
 from s2vc.entropy.tables import Tables, default_scales
 from s2vc.errors import OutputError
+from s2vc.models import cards
 from s2vc.models.files import ModelFile, write_model
 from s2vc.nn.tiny.config import TinyConfig
 from s2vc.nn.tiny.model import TinyModel
 from s2vc.perceptual import file_sha256
 from s2vc.training.checkpoint import Checkpoint, check_geometry, load_exactly, read_weights
 
-CARD = ".md"
 TRAINED_ON = {
-    "lpips_vgg": "LPIPS on VGG-16",
-    "lpips_alex": "LPIPS on AlexNet",
-    "dists": "DISTS (VGG-16)",
+    "lpips-vgg": "LPIPS on VGG-16",
+    "lpips-alex": "LPIPS on AlexNet",
+    "dists": "on VGG-16",
 }
 
 
@@ -44,7 +44,7 @@ def export(checkpoint: Path, target: Path, *, model_id: str | None = None, overw
     is no such thing, or of a newer format; OutputError where the target exists.
     """
     found = read_weights(checkpoint)
-    card = target.with_suffix(CARD)
+    card = target.with_suffix(cards.SUFFIX)
     for path in (target, card):
         if path.exists() and not overwrite:
             raise OutputError(f"{path} exists: give -y to overwrite it, or another name")
@@ -74,7 +74,11 @@ def _card(written: ModelFile, found: Checkpoint, model: TinyModel, checkpoint: P
         history.append(
             {"stage": stage["name"], "steps": steps, "minutes": minutes, "mpixels": mpixels, "losses": losses}
         )
-    metrics = {name for entry in history for name in entry.get("losses", {}) if name in TRAINED_ON}
+    metrics = {name.replace("_", "-") for entry in history for name in entry.get("losses", {})}
+    metrics |= {name for entry in history for name in entry.get("trained_on", ())}
+    trained = [f"`{name}` ({TRAINED_ON[name]})" for name in sorted(metrics & TRAINED_ON.keys())]
+    unknown = [entry["model"] for entry in history if "model" in entry and "trained_on" not in entry]
+    trained += [f"those of {name}, whose card was not there" for name in unknown]
     rows = {
         "what": f"conditional video codec of preset {written.preset}, {parameters:.1f} M parameters, "
         "stored as float16; integer entropy model",
@@ -83,7 +87,7 @@ def _card(written: ModelFile, found: Checkpoint, model: TinyModel, checkpoint: P
         "config": f"`{json.dumps(written.config, sort_keys=True)}`",
         "data": ", ".join(folders) or "not recorded",
         "licence": data.get("notes") or "not stated: the code's Apache-2.0 does not cover the weights",
-        "trained on metrics": ", ".join(TRAINED_ON[name] for name in sorted(metrics)) or "none",
+        "trained on metrics": ", ".join(trained) or "none",
         "compute": f"{found.progress.seconds / 60:.0f} minutes, "
         f"{found.progress.pixels / 1e6:.0f} million pixels in this run",
     }

@@ -213,6 +213,9 @@ def load_library(root: Path, data: Data, cache: Path, sources: Sequence[Source],
             for name, frames, motion in open_shard(path):
                 clip = Clip(name, frames, motion)
                 library.clips.append(_in_memory(clip) if data.in_memory else clip)
+    names = [clip.name for clip in library.clips]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise InputError(f"two clips are named {', '.join(sorted(twice))}: give each a name of its own")
     if not library.clips:
         raise InputError(f"none of the recipe's {len(sources)} clips can be read: check its data and --data")
     return library

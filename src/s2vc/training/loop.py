@@ -30,7 +30,7 @@ from s2vc.training.checkpoint import (
 from s2vc.training.evaluate import Evaluation
 from s2vc.training.footage import find_sources, load_library, passes, prepare
 from s2vc.training.prior import frozen_copy
-from s2vc.training.processes import Processes
+from s2vc.training.processes import Processes, allow_many_files
 from s2vc.training.realism import Discriminator
 from s2vc.training.recipe import Recipe, Stage, load_recipe
 from s2vc.training.semantic import FeatureCache, Projection
@@ -144,7 +144,9 @@ class Trainer:
         self._take(found)
         self.progress.history = [*found.progress.history]
         if found.progress.stage_steps:
-            self.progress.history.append({"run": str(name), **found.progress.figures()})
+            losses = found.recipe["stages"][found.progress.stage]["losses"]
+            used = {name: weight for name, weight in losses.items() if weight}
+            self.progress.history.append({"run": str(name), **found.progress.figures(), "losses": used})
 
     def _take(self, found: Checkpoint) -> None:
         for key, value in found.part("ema.").items():
@@ -381,7 +383,8 @@ def train(
     Raises InputError, ModelError; S2vcError where the loss is not finite, and the last checkpoint stands.
     """
     torch.set_flush_denormal(True)
-    recipe = load_recipe(recipe_path)
+    allow_many_files()
+    recipe = load_recipe(recipe_path, start)
     if not resume and (out / CHECKPOINT).exists():
         raise InputError(f"{out} holds a run already: go on with it by --resume, or name another --out")
     processes = Processes()
@@ -389,10 +392,9 @@ def train(
         trainer = Trainer(recipe, out, data, cache, processes)
         if resume and trainer.resume():
             trainer.log(event="resumed", **trainer.progress.figures())
-        elif start or recipe.start:
-            name = start or recipe.start
-            trainer.start_from(str(name))
-            trainer.log(event="started from", weights=str(name))
+        elif recipe.start:
+            trainer.start_from(recipe.start)
+            trainer.log(event="started from", weights=recipe.start)
         trainer.drop()
         trainer.run(budget_minutes, watch)
     finally:

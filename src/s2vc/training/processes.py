@@ -7,6 +7,7 @@ spin at a barrier between threads, which costs fifty times their work as soon as
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 from datetime import timedelta
@@ -14,6 +15,18 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+
+def allow_many_files() -> None:
+    """Each mapped array holds a file open, and a library has thousands: take what the system lets a user have."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows counts otherwise
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 1 << 16 if hard == resource.RLIM_INFINITY else hard
+    with contextlib.suppress(ValueError, OSError):  # some systems allow less than they say
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 class Processes:
@@ -25,6 +38,8 @@ class Processes:
         local = int(os.environ.get("LOCAL_RANK", "0"))
         cuda = torch.cuda.is_available()
         self.device = torch.device("cuda", local) if cuda else torch.device("cpu")
+        if cuda:
+            torch.cuda.set_device(self.device)  # CUDA graphs are captured on the current one
         self._mine = self.count > 1 and not dist.is_initialized()
         if self._mine:
             # The first to have prepared its share of the footage waits long for the last.

@@ -255,8 +255,11 @@ def _check_stage(recipe: Recipe, stage: Stage, before: list[Stage], place: tuple
         raise _Impossible("semantic needs a teacher in the recipe", *place, "losses", "semantic")
 
 
-def load_recipe(path: Path) -> Recipe:
-    """Read and check a recipe. Raises InputError that names the key, with its line where it has one."""
+def load_recipe(path: Path, start: str | None = None) -> Recipe:
+    """Read and check a recipe, with another ``start`` where one is given.
+
+    Raises InputError that names the key, with its line where it has one.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -269,6 +272,8 @@ def load_recipe(path: Path) -> Recipe:
         raise InputError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from error
     try:
         recipe = Recipe.model_validate(content)
+        if start is not None:
+            recipe = recipe.model_copy(update={"start": start})
         _check_whole(recipe)
     except ValidationError as error:
         first = error.errors()[0]

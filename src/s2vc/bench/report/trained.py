@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import cache
-from importlib.resources import files
 from typing import Any
+
+from s2vc.models import cards
+from s2vc.models.files import EMBEDDED
 
 
 def models_trained_on(results: Iterable[dict[str, Any]]) -> dict[str, list[str]]:
@@ -25,14 +27,7 @@ def models_trained_on(results: Iterable[dict[str, Any]]) -> dict[str, list[str]]
 
 @cache
 def trained_metrics(model: str) -> tuple[str, ...] | None:
-    """The metrics' names in the row "trained on metrics" of the model's card, which writes them `so`.
-
-    None where the package has no card of that model: what it was trained on is not known.
-    """
+    """What the model's card names; None where the package has no card of it: then it is not known."""
     if not re.fullmatch(r"[\w.-]+", model):
         return None
-    card = files("s2vc.models") / "weights" / f"{model}.md"
-    if not card.is_file():
-        return None
-    row = re.search(r"^\| trained on metrics \|(.*)\|\s*$", card.read_text(encoding="utf-8"), re.MULTILINE)
-    return tuple(re.findall(r"`([^`]+)`", row[1])) if row else None
+    return cards.trained_metrics(EMBEDDED / f"{model}{cards.SUFFIX}")
