@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 
 def allow_many_files() -> None:
-    """Each mapped array holds a file open, and a library has thousands: take what the system lets a user have."""
+    """Each mapped array holds a file open, and a library has thousands: take what a user may have at most."""
     try:
         import resource
     except ModuleNotFoundError:  # Windows counts otherwise
