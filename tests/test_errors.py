@@ -226,6 +226,17 @@ def test_the_input_is_not_replaced(s2vc_command, clip, tmp_path):
         )
     assert path.read_bytes() == clip.read_bytes()
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["clip.mp4", "link.mp4"]
+    with pytest.raises(s2vc.OutputError, match="is the input"):  # a folder of pictures, too
+        s2vc.encode(tmp_path, tmp_path / "a.s2vc", recon=tmp_path, overwrite=True)
+
+
+def test_wishes_that_cannot_be(clip, small, mini, out):
+    with pytest.raises(s2vc.OutputError, match="cannot be the file and the pictures"):
+        s2vc.encode(clip, "-", recon="-")
+    with pytest.raises(ValueError, match="copy, opus, none, not Opus"):
+        s2vc.encode(clip, out / "a.s2vc", audio="Opus")
+    with pytest.raises(s2vc.InputError, match="must not be negative"):
+        s2vc.decode(small, out / "a.mkv", model=str(mini), start=-1)
 
 
 def test_outputs_of_no_known_kind(s2vc_command, small, mini, out):

@@ -54,6 +54,22 @@ def long_coded(folder, model) -> Path:
     return folder / "b.s2vc"
 
 
+def test_damage_before_a_part_with_sound_does_not_matter(long_coded, model, tmp_path):
+    """The chunk before the part is read for its sound alone."""
+    with long_coded.open("rb") as stream:
+        entry = StreamReader(stream).index()[1]
+    data = bytearray(long_coded.read_bytes())
+    data[entry.end - 5] ^= 0x55
+    (tmp_path / "b.s2vc").write_bytes(data)
+    with pytest.raises(s2vc.DamagedError):
+        list(s2vc.Decoder(io.BytesIO(data), model=model))
+    part = {"start": "2.6", "duration": "0.4", "model": model}  # in the third chunk
+    whole = s2vc.decode(long_coded, tmp_path / "whole.mkv", lossless=True, **part)
+    found = s2vc.decode(tmp_path / "b.s2vc", tmp_path / "part.mkv", lossless=True, **part)
+    assert (found.frames, found.damaged) == (whole.frames, None)
+    assert times_of(tmp_path / "part.mkv") == times_of(tmp_path / "whole.mkv")
+
+
 def times_of(path: Path) -> list[tuple[Fraction, Fraction]]:
     with av.open(str(path)) as container:
         track = container.streams.video[0]

@@ -139,7 +139,4 @@ def _part(header: Header, writer: VideoWriter, begin: Fraction, length: int | No
 
 
 def _ticks(seconds: Seconds, time_base: Fraction) -> int | None:
-    if seconds is None:
-        return None
-    exact = parse_time(seconds) if isinstance(seconds, str) else Fraction(seconds)
-    return round(exact / time_base)
+    return None if seconds is None else round(parse_time(seconds) / time_base)

@@ -15,6 +15,7 @@ from s2vc.errors import InputError, OutputError
 from s2vc.models.files import DEFAULT
 from s2vc.video import open_output, open_video
 from s2vc.video.staging import StagedFile, cannot_write, check_target
+from s2vc.video.tracks import SOUND
 
 from .models import Model, load, set_threads
 from .rates import Coded, ControlMaker, Judge, NullFile, RateRequest, run_passes
@@ -78,7 +79,7 @@ def _binary_output(target: PathLike, overwrite: bool, resume: bool = False) -> I
 def _refuse_to_replace(source: PathLike, target: PathLike) -> None:
     """An output under the input's name would destroy it, overwriting allowed or not."""
     with contextlib.suppress(OSError):
-        if os.path.samefile(source, target) and not os.path.isdir(source):
+        if os.path.samefile(source, target):
             raise OutputError(f"{target} is the input: give the output another name")
 
 
@@ -141,6 +142,10 @@ def encode(
     for output in (target, recon):
         if output is not None:
             _refuse_to_replace(source, output)
+    if str(target) == str(recon) == "-":
+        raise OutputError("standard output cannot be the file and the pictures at once: name one of them")
+    if audio not in SOUND:
+        raise ValueError(f"audio is one of {', '.join(SOUND)}, not {audio}")
     if resume and recon is not None:
         raise OutputError("frames that were coded before are not painted again: resume without recon")
     if str(target) != "-":

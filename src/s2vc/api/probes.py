@@ -73,7 +73,7 @@ class Probes:
     def __post_init__(self) -> None:
         if not can_read_twice(self.source):
             raise InputError(f"{name(self.source)} cannot be read twice: name a file, or give --quality")
-        begin = parse_time(self.start) if isinstance(self.start, str) else Fraction(self.start or 0)
+        begin = parse_time(self.start or 0)
         with open_video(
             self.source, start=begin, duration=self.duration, frames=self.frames, scale=self.scale
         ) as reader:
@@ -81,8 +81,7 @@ class Probes:
             count = self.info.frame_count or sum(1 for _ in reader)
         rate = self.info.average_rate or Fraction(25)
         if self.duration is not None:
-            length = parse_time(self.duration) if isinstance(self.duration, str) else Fraction(self.duration)
-            count = min(count, math.ceil(length * rate))
+            count = min(count, math.ceil(parse_time(self.duration) * rate))
         self.count = max(1, min(count, self.frames or count))
         self._begin, self._rate = begin, rate
         self.spread(int(np.clip(round(_SHARE * self.count / PROBE_FRAMES), 1, _MOST_PROBES)), PROBE_FRAMES)

@@ -19,7 +19,7 @@ from s2vc.codec.encoder import CodedChunk, VideoEncoder
 from s2vc.codec.known import KnownPackets
 from s2vc.codec.packets import checksum_bytes
 from s2vc.codec.rate_control import QualityControl
-from s2vc.errors import InputError
+from s2vc.errors import DamagedError, InputError
 from s2vc.models.files import DEFAULT, find_model_of
 from s2vc.video import Colour, Extras, Frame, VideoInfo
 from s2vc.video.tracks import MOST_HELD, place_of
@@ -297,6 +297,7 @@ class Decoder:
         self._take = packets
         self._first_frame = 0
         self._end_frame: int | None = None
+        self._wanted: int | None = None  # the part's first chunk, while what comes before it is read
         self._part: tuple[int, int | None] | None = None
         self.concealed: list[tuple[int, int]] = []
         self._concealing: ConcealingDecoder | None = None
@@ -350,8 +351,9 @@ class Decoder:
             )
             if places:
                 # Sound that has begun stands before the chunk before.
-                early = self._take is not None and bool(self.header.tracks)
-                self._reader.seek_chunk(max(0, place - early))
+                early = self._take is not None and bool(self.header.tracks) and place > 0
+                self._wanted = place if early else None
+                self._reader.seek_chunk(place - early)
         self._frames = self._decode()
 
     def _decode(self) -> Generator[DecodedFrame, None, None]:
@@ -381,11 +383,23 @@ class Decoder:
     def _chunks(self) -> Iterator[Chunk]:
         if self._end_frame is not None and self._end_frame <= self._first_frame:
             return
-        for item in self._reader:
+        while True:
+            try:
+                item = next(self._reader, None)
+            except DamagedError:
+                if self._wanted is None:
+                    raise
+                # Only sound was wanted of the chunk before the part.
+                self._reader.seek_chunk(self._wanted)
+                self._wanted = None
+                continue
+            if item is None:
+                return
             if isinstance(item, TrackPacket):
                 if self._take is not None:
                     self._take(item)
             elif item.first_frame >= self._first_frame:
+                self._wanted = None
                 yield item
                 end = item.first_frame + len(item.packets) + len(item.lost_times)
                 if self._end_frame is not None and end >= self._end_frame:
