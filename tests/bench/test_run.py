@@ -107,6 +107,16 @@ def test_what_stands_is_not_lost_to_a_run_that_fails(
     assert len(outcome.failed) == 1 and path.read_bytes() == before
 
 
+def test_points_that_left_the_spec_are_named(
+    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(spec(clips, crf=(40, 45)), tmp_path / "out")
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(json.loads(spec(clips, crf=(40,)).model_dump_json())))
+    run_bench(tmp_path / "spec.yaml", tmp_path / "out")
+    said = capsys.readouterr().err
+    assert "1 results are not in the spec, but count: " in said and "none-crf45.json" in said
+
+
 def test_a_metric_that_can_be_measured_now_is(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

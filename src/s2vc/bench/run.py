@@ -81,6 +81,8 @@ class Outcome:
     done: int = 0
     kept: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
+    strays: list[Path] = field(default_factory=list)
+    """Results of the spec's codecs that are no longer in it, and count all the same."""
 
     def summary(self) -> str | None:
         """One line for a run that failed in part, None for one that did not."""
@@ -163,6 +165,9 @@ def run(
         finally:
             while not work.measuring.empty():
                 work.measuring.get().close()
+        results = {job.result for job in wanted}
+        for codec in codecs:
+            work.outcome.strays += sorted(set((folder / codec.name).rglob("*.json")) - results)
         return work.outcome
 
 
