@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 import s2vc
 from s2vc.bitstream import StreamReader
 from s2vc.codec.scene_cuts import IntraPlacement
+from s2vc.video import VideoInfo
 
 WIDTH, HEIGHT = 160, 96
 
@@ -32,9 +34,9 @@ def scenes(count, length, seed=1):
 
 
 def placed(pictures, keyint=1000, min_keyint=12):
-    place, since, found = IntraPlacement(keyint, min_keyint, True), 0, []
+    place, since, found = IntraPlacement(min_keyint, True), 0, []
     for number, picture in enumerate(pictures):
-        if place(np.clip(np.rint(picture), 0, 255).astype(np.uint8), since):
+        if place(np.clip(np.rint(picture), 0, 255).astype(np.uint8), since, since >= keyint):
             found.append(number)
             since = 0
         since += 1
@@ -111,3 +113,17 @@ def test_intra_frames_of_a_file(mini):
         stream.seek(0)
         chunks = [item for item in StreamReader(stream) if item.intra]
         assert [chunk.first_frame for chunk in chunks] == expected
+
+
+def test_seconds_are_seconds_where_the_rate_varies(mini):
+    """A screen that is still for a while: pictures a second apart, at 25 a second on average."""
+    model = s2vc.load(str(mini), device="cpu")
+    info = VideoInfo(48, 32, time_base=Fraction(1, 100), average_rate=Fraction(25))
+    times = [*range(0, 240, 4), *range(300, 1200, 100)]
+    stream = io.BytesIO()
+    with s2vc.Encoder(stream, info=info, model=model, keyint="2s") as encoder:
+        for time in times:
+            encoder.write(np.zeros((32, 48, 3), np.uint8), time, 4)
+    stream.seek(0)
+    starts = [item.times[0] for item in StreamReader(stream) if item.intra]
+    assert starts == [0, 200, 400, 600, 800, 1000]

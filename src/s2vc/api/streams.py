@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterator
 from fractions import Fraction
 from functools import cached_property
@@ -34,7 +35,7 @@ SHORTEST_KEYINT = "0.5s"
 
 
 def longest_interval(keyint: int | str | None, rate: Fraction | None) -> int:
-    """Frames from one I-frame to the next at most."""
+    """Frames from one I-frame to the next at most; of an interval in seconds about so many."""
     return _interval(LONGEST_KEYINT if keyint in (None, "auto") else keyint, rate)
 
 
@@ -44,6 +45,12 @@ def _interval(interval: int | str, rate: Fraction | None) -> int:
         return max(1, interval)
     seconds = Fraction(interval.removesuffix("s"))
     return max(1, round(seconds * (rate or 25)))
+
+
+def _ticks(keyint: str | None, info: VideoInfo) -> int:
+    """The interval in ticks, of the frame that comes nearest to it where the rate is constant."""
+    seconds = Fraction((LONGEST_KEYINT if keyint in (None, "auto") else str(keyint)).removesuffix("s"))
+    return max(1, math.ceil((seconds - 1 / (2 * (info.average_rate or Fraction(25)))) / info.time_base))
 
 
 def _header(model: Model, info: VideoInfo, extras: Extras) -> Header:
@@ -161,7 +168,8 @@ class Encoder:
             info.width,
             info.height,
             quality=quality,
-            keyint=longest_interval(keyint, info.average_rate),
+            keyint=keyint if isinstance(keyint, int) else None,
+            keyint_ticks=None if isinstance(keyint, int) else _ticks(keyint, info),
             min_keyint=_interval(SHORTEST_KEYINT if min_keyint is None else min_keyint, info.average_rate),
             scene_cuts=cuts,
             low_delay=low_delay,

@@ -53,7 +53,8 @@ def pad(picture: Picture, multiple: int, mode: Literal["edge", "reflect"] = "edg
 class VideoEncoder:
     """Takes uint8 RGB pictures (H, W, 3) of one size, in order, and gives chunks as they fill up.
 
-    ``keyint``: an I-frame at least every so many frames. ``scene_cuts``: another where a scene begins, but
+    ``keyint``: an I-frame at least every so many frames; ``keyint_ticks``: whenever so many ticks have passed
+    since the one before. ``scene_cuts``: another where a scene begins, but
     none nearer than ``min_keyint`` frames to the one before. ``low_delay``: every frame comes at once, as a
     Chunk of one frame; only some of them ``opens`` a chunk. ``known``: packets of the first frames, coded by
     a run that was stopped. ``control``: chooses qualities; without it all is coded for ``quality``, which key
@@ -68,7 +69,8 @@ class VideoEncoder:
         height: int,
         *,
         quality: int,
-        keyint: int,
+        keyint: int | None = None,
+        keyint_ticks: int | None = None,
         reset_period: int,
         min_keyint: int = 1,
         scene_cuts: bool = False,
@@ -79,7 +81,8 @@ class VideoEncoder:
     ) -> None:
         self.model, self.width, self.height = model, width, height
         self.quality, self.low_delay, self.reconstruct = quality, low_delay, reconstruct
-        self._is_intra = IntraPlacement(keyint, min_keyint, scene_cuts)
+        self._is_intra = IntraPlacement(min_keyint, scene_cuts)
+        self._keyint, self._keyint_ticks, self._intra_time = keyint, keyint_ticks, 0
         self._known, self._control = known, control
         self._checksum_bytes = checksum_bytes(model.symbols.exact)
         self.schedule = Schedule(reset_period)
@@ -98,8 +101,13 @@ class VideoEncoder:
             raise ValueError(
                 f"frames are uint8 ({self.height}, {self.width}, 3), not {picture.dtype} {picture.shape}"
             )
-        intra = self._is_intra(picture, self.schedule.since_intra + 1)
-        layer = Layer.of(0 if intra else self.schedule.since_intra + 1, self._key_period)
+        since_intra = self.schedule.since_intra + 1
+        due = self._keyint is not None and since_intra >= self._keyint
+        due = due or (self._keyint_ticks is not None and time - self._intra_time >= self._keyint_ticks)
+        intra = self._is_intra(picture, since_intra, due)
+        if intra:
+            self._intra_time = time
+        layer = Layer.of(0 if intra else since_intra, self._key_period)
         asked = self.quality if self._control is None else self._control.choose(intra, time)
         quality = layer.quality(asked)
         if self._known and self._control is not None and quality != self._known.quality:

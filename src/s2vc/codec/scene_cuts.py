@@ -107,21 +107,23 @@ class SceneCuts:
 class IntraPlacement:
     """Which frames are I-frames.
 
-    keyint: frames from one to the next at most. min_keyint: at least, for cuts: a cut that comes earlier
-    waits, and is forgotten if it was a flash. scene_cuts: whether cuts get I-frames at all.
+    min_keyint: frames from one to the next at least, for cuts: a cut that comes earlier waits, and is
+    forgotten if it was a flash. scene_cuts: whether cuts get I-frames at all.
     """
 
-    def __init__(self, keyint: int, min_keyint: int, scene_cuts: bool) -> None:
-        self.keyint, self.min_keyint = keyint, min_keyint
+    def __init__(self, min_keyint: int, scene_cuts: bool) -> None:
+        self.min_keyint = min_keyint
         self._cuts = SceneCuts() if scene_cuts else None
         self._waiting = False
 
-    def __call__(self, picture: Picture, since_intra: int) -> bool:
-        """since_intra: frames that the last I-frame lies behind this picture; 0 for the first picture."""
+    def __call__(self, picture: Picture, since_intra: int, due: bool) -> bool:
+        """since_intra: frames that the last I-frame lies behind this picture; 0 for the first picture.
+        due: it has been long enough.
+        """
         if self._cuts is not None:
             cut = self._cuts(picture)
             self._waiting = cut or (self._waiting and not self._cuts.returned)
         ready = since_intra >= self.min_keyint and self._waiting
-        intra = since_intra == 0 or since_intra >= self.keyint or ready
+        intra = since_intra == 0 or due or ready
         self._waiting = self._waiting and not intra
         return intra
