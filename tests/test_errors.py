@@ -301,6 +301,16 @@ def small_disk(tmp_path):
         subprocess.run(["umount", place], check=True)
 
 
+def test_pictures_into_the_root_of_a_file_system(s2vc_command, small, mini, small_disk):
+    """As a volume of a container is."""
+    (small_disk / ".pictures.01234567.part").mkdir()  # left by a run that was killed
+    ran = s2vc_command("decode", small, small_disk, "--model", mini, "--frames", 4)
+    assert ran.code == 0, ran.err
+    assert len(list(small_disk.glob("frame_*.png"))) == 4
+    assert s2vc_command("decode", small, small_disk, "--model", mini, "--frames", 2, "-y").code == 0
+    assert len(list(small_disk.glob("*.png"))) == 2
+
+
 def test_a_full_disk(s2vc_command, small, mini, scene, folder, small_disk):
     source = write_video(folder / "wide.mp4", scene(40, 240, 160))
     (small_disk / "ballast").write_bytes(bytes(56 << 10))

@@ -32,6 +32,9 @@ def _beside(target: Path) -> Path:
     return target.with_name(f".{target.name[:64]}.{secrets.token_hex(4)}.part")
 
 
+_STAGED = re.compile(r"\..*\.[0-9a-f]{8}\.part")  # of a run that is on its way, or was killed
+
+
 def _check_parent(target: Path) -> None:
     parent = target.parent
     if not parent.exists():
@@ -152,7 +155,7 @@ class StagedFile:
 
 
 class StagedPictures:
-    """Numbered pictures, made in a hidden folder beside their place and moved there on ``commit()``.
+    """Numbered pictures, made in a hidden folder in or beside their place and moved there on ``commit()``.
 
     ``target`` is a folder (pictures are named ``frame_%05d.png``) or a pattern such as
     ``folder/name_%04d.png``. An existing folder is accepted when it is empty, or with ``overwrite`` when
@@ -174,7 +177,9 @@ class StagedPictures:
             _check_parent(self._target / self._pattern)
             if self._old() and not overwrite:
                 raise OutputError(f"pictures named {target} exist: give -y to replace them, or another name")
-        self._path = _beside(self._target) if self._whole_folder else _beside(self._target / "pictures")
+        # In a folder that is there: it may be another file system than what lies beside it.
+        inside = self._target.exists() or not self._whole_folder
+        self._path = _beside(self._target / "pictures" if inside else self._target)
         # An interrupt may fall between the folder's making and whoever would discard it.
         weakref.finalize(self, shutil.rmtree, self._path, ignore_errors=True)
         try:
@@ -191,7 +196,7 @@ class StagedPictures:
             return
         if not self._target.is_dir():
             raise OutputError(f"{self.name} exists and is not a folder: choose another name")
-        entries = list(self._target.iterdir())
+        entries = [entry for entry in self._target.iterdir() if not _STAGED.fullmatch(entry.name)]
         if entries and not overwrite:
             raise OutputError(f"{self.name} exists: give -y to replace its pictures, or another folder")
         if len(self._old()) < len(entries):
