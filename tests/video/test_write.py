@@ -295,29 +295,6 @@ def test_nothing_is_seen_before_the_end_and_nothing_is_left_after_an_error(make,
 
 
 @pytest.mark.parametrize("row", OUTPUTS)
-def test_keep_partial(make, tmp_path, row):
-    target, lossless = OUTPUTS[row]
-    pictures = make.scene(5)
-    with (
-        pytest.raises(RuntimeError),
-        open_output(tmp_path / target, info_of(pictures), lossless=lossless) as writer,
-    ):
-        writer.keep_partial()
-        for index in range(4):
-            writer.write(Frame(pictures[index], index))
-        raise RuntimeError
-    assert len(read(tmp_path / target)[0]) == 4
-    with (
-        pytest.raises(KeyboardInterrupt),
-        open_output(tmp_path / f"other{target}", info_of(pictures)) as writer,
-    ):
-        writer.keep_partial()
-        writer.write(Frame(pictures[0], 0))
-        raise KeyboardInterrupt
-    assert [entry.name for entry in tmp_path.iterdir()] == [target]
-
-
-@pytest.mark.parametrize("row", OUTPUTS)
 def test_existing_output(make, tmp_path, row):
     target, lossless = OUTPUTS[row]
     pictures = make.scene(4)

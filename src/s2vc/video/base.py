@@ -180,8 +180,7 @@ class VideoWriter:
     """Takes frames in display order and makes a file, a folder or a stream of them; a context manager.
 
     The output appears under its name, whole, when the ``with`` block is left without an exception. After an
-    exception nothing is left, unless ``keep_partial()`` was called before and the exception is not an
-    interrupt.
+    exception nothing is left.
 
     Attributes:
         warnings: one line each, for the user: what this output cannot keep.
@@ -197,7 +196,6 @@ class VideoWriter:
         self.frames = 0
         self.chapters: tuple[Chapter, ...] = ()
         self.stopped = False
-        self._keep_partial = False
         self._finished = False
 
     def warn(self, message: str) -> None:
@@ -239,10 +237,6 @@ class VideoWriter:
         """Remove all traces."""
         raise NotImplementedError
 
-    def keep_partial(self) -> None:
-        """From now on an error keeps what was written before it, under the output's name."""
-        self._keep_partial = True
-
     def close(self) -> None:
         """Finish the output. Raises OutputError, and leaves nothing, when that fails."""
         if self._finished:
@@ -266,7 +260,7 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None or (self._keep_partial and self.frames and issubclass(kind, Exception)):
+        if kind is None:
             self.close()
         else:
             self.discard()
