@@ -43,7 +43,7 @@ def test_it_is_what_a_decoder_shows(library, model, folder, mini):
     clips = coded_by(library, model, folder)
     clips.sort(key=lambda clip: -len(clip.pictures))
     assert [len(clip.pictures) for clip in clips] == [12, 9]
-    qualities = {path.name.split("-")[0]: int(path.name.split("-")[3]) for path in folder.iterdir()}
+    qualities = {path.name.split("-")[0]: int(path.name.split("-")[4]) for path in folder.iterdir()}
     for name, clip in zip("ab", clips, strict=True):
         assert clip.intra.tolist() == [True] + [False] * (len(clip.pictures) - 1)
         _, shown = code(ModelFile.open(mini), np.array(clip.pictures), qualities[name])
@@ -55,6 +55,17 @@ def test_it_is_what_a_decoder_shows(library, model, folder, mini):
         )
         mine = x0[0].round().clamp(0, 255).permute(0, 2, 3, 1).numpy()
         assert np.abs(mine - shown).max() <= 1
+
+
+def test_what_is_coded_is_augmented(library, mini, tmp_path, monkeypatch):
+    monkeypatch.setattr("s2vc.training.augment.LIGHT_SHARE", 1.0)
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    module._open(mini)
+    frames = library.clips[0].frames[:3]
+    for number in (1, 2):
+        module._code(frames, 20, tmp_path / str(number), np.random.default_rng(number))
+    one, other = (np.load(tmp_path / str(number) / "pictures.npy") for number in (1, 2))
+    assert not np.array_equal(one, frames) and not np.array_equal(one, other)
 
 
 def test_it_is_coded_once_and_in_shares(library, model, tmp_path, monkeypatch):

@@ -24,16 +24,20 @@ from torch import Tensor
 from s2vc.codec.encoder import VideoEncoder
 from s2vc.codec.protocol import FrameKind, Picture
 from s2vc.codec.tiny import TinyFeatures, TinyFrameModel
+from s2vc.codec.tiny_symbols import BLOCK
 from s2vc.errors import InputError
 from s2vc.models.files import ModelFile, write_model
 from s2vc.models.loading import load_frame_model
 from s2vc.nn.tiny.generator import Levels
 from s2vc.nn.tiny.model import TinyModel
+from s2vc.training.augment import augmented
 from s2vc.training.export import model_tensors
 from s2vc.training.footage import Clip, Library
+from s2vc.training.sequences import Footage
 from s2vc.training.streams import Purpose, stream
 
-Job = tuple[NDArray[np.uint8], int, Path]  # frames, quality, where what comes of them is kept
+# frames, quality, where what comes of them is kept, what augmentation draws from
+Job = tuple[NDArray[np.uint8], int, Path, np.random.Generator]
 
 LOOK_BACK = 3  # frames that the diffusion buffer of the next one depends on: one a level of the U-Net
 FIELDS = ("features", "reference", "intra", "pictures")
@@ -88,10 +92,12 @@ class _Process:
 _process = _Process()
 
 
-def _code(frames: NDArray[np.uint8], quality: int, folder: Path) -> None:
+def _code(frames: NDArray[np.uint8], quality: int, folder: Path, random: np.random.Generator) -> None:
     model = _process.model
     assert model is not None
     count, height, width, _ = frames.shape
+    still = np.zeros((count, height // BLOCK, width // BLOCK, 2), np.int16)  # the encoder searches for itself
+    frames = augmented(Footage(frames, still, None, np.full(count, -1)), random).frames
     model.start()
     encoder = VideoEncoder(
         model, width, height, quality=quality, keyint=count, reset_period=model.reset_period, reconstruct=True
@@ -124,8 +130,9 @@ def code_library(
 ) -> list[CodedClip]:
     """A passage of up to ``longest`` frames of every clip at a quality drawn for it, from ``cache``.
 
-    What is not there is coded first (some 13 bytes a pixel). ``share`` (i, n) codes every n-th clip only, and
-    returns what is there: n processes call this, wait for each other, and call it again.
+    They were augmented as an unrolled codec's are. What is not there is coded first (some 13 bytes a pixel).
+    ``share`` (i, n) codes every n-th clip only, and returns what is there: n processes call this, wait for each
+    other, and call it again.
     """
     tensors = {name: t for name, t in model_tensors(model).items() if not name.startswith("generator.")}
     # Averaging weights makes 0 of −0, which codes the same.
@@ -139,10 +146,10 @@ def code_library(
         quality = int(random.integers(0, 64))
         count = min(longest, len(clip.frames))
         start = int(random.integers(0, len(clip.frames) - count + 1))
-        folder = cache / f"{clip.name}-{start}-{count}-{quality}-{digest}"
+        folder = cache / f"{clip.name}-{seed}-{start}-{count}-{quality}-{digest}"
         folders.append(folder)
         if not folder.exists() and number % share[1] == share[0]:
-            jobs.append((clip.frames[start : start + count], quality, folder))
+            jobs.append((clip.frames[start : start + count], quality, folder, random))
     if jobs:
         _code_all(jobs, model, cache, workers=max(1, (os.cpu_count() or 1) // share[1]))
     return [
