@@ -131,8 +131,8 @@ def code_library(
     """A passage of up to ``longest`` frames of every clip at a quality drawn for it, from ``cache``.
 
     They were augmented as an unrolled codec's are. What is not there is coded first (some 13 bytes a pixel).
-    ``share`` (i, n) codes every n-th clip only, and returns what is there: n processes call this, wait for each
-    other, and call it again.
+    ``share`` (i, n) codes every n-th clip only, and returns what is there: n processes call this, wait for
+    each other, and call it again.
     """
     tensors = {name: t for name, t in model_tensors(model).items() if not name.startswith("generator.")}
     # Averaging weights makes 0 of −0, which codes the same.
