@@ -233,7 +233,7 @@ class Trainer:
         KeyboardInterrupt is raised.
         """
         self.choose_precision()
-        deadline = time.monotonic() + budget_minutes * 60 if budget_minutes else math.inf
+        deadline = math.inf if budget_minutes is None else time.monotonic() + budget_minutes * 60
         while self.progress.stage < len(self.recipe.stages):
             stage = self.recipe.stages[self.progress.stage]
             if stage.kind == "generator" and not self.progress.stage_steps:

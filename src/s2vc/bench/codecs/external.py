@@ -48,9 +48,9 @@ class External(Codec):
         for path in files:
             if path.is_file():
                 total.update(f"{path.name}\0{file_sha256(path)}\0".encode())
-        return {"bytes": self._size(clip, point), "sha256": total.hexdigest()}
+        return {"bytes": self.size(clip, point), "sha256": total.hexdigest()}
 
-    def _size(self, clip: Path, point: Point) -> int:
+    def size(self, clip: Path, point: Point) -> int:
         sizes = self._sizes()[point.label]
         for name in (clip.stem, clip.name):
             if name in sizes:
