@@ -58,7 +58,8 @@ def test_it_is_what_a_decoder_shows(library, model, folder, mini):
 
 
 def test_what_is_coded_is_augmented(library, mini, tmp_path, monkeypatch):
-    monkeypatch.setattr("s2vc.training.augment.LIGHT_SHARE", 1.0)
+    for share in ("MIRROR_SHARE", "LIGHT_SHARE"):
+        monkeypatch.setattr(f"s2vc.training.augment.{share}", 1.0)
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
     module._open(mini)
     frames = library.clips[0].frames[:3]

@@ -97,7 +97,8 @@ def _code(frames: NDArray[np.uint8], quality: int, folder: Path, random: np.rand
     assert model is not None
     count, height, width, _ = frames.shape
     still = np.zeros((count, height // BLOCK, width // BLOCK, 2), np.int16)  # the encoder searches for itself
-    frames = augmented(Footage(frames, still, None, np.full(count, -1)), random).frames
+    footage = augmented(Footage(frames, still, None, np.full(count, -1)), random)
+    frames = np.ascontiguousarray(footage.frames)
     model.start()
     encoder = VideoEncoder(
         model, width, height, quality=quality, keyint=count, reset_period=model.reset_period, reconstruct=True
