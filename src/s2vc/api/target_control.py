@@ -78,10 +78,10 @@ class TargetControl:
         if done <= self._next or self.frames - done < _SHORTEST_REST:
             return
         self._next = done + min(self.interval, _SOON * (len(self._shifts) + 2))
-        # Pictures fade from key frame to key frame. In turn the four up to the second frame behind one, and
-        # the four behind those; a network sees the last of them.
+        # Pictures fade from key frame to key frame. In turn the four up to the first frame behind one, and the
+        # four behind those; a network sees the last of them.
         half = KEY_PERIOD // 2
-        self._next += (half * (len(self._shifts) % 2) + 2 - self._next) % KEY_PERIOD
+        self._next += (half * (len(self._shifts) % 2) + 1 - self._next) % KEY_PERIOD
         shown = look()
         value = self._measure(list(self._sources)[-len(shown) :], shown)
         self._shift(self.target.goodness(value) - float(self._curve[self._qualities[-1]]))
