@@ -78,8 +78,8 @@ class TargetControl:
         if done <= self._next or self.frames - done < _SHORTEST_REST:
             return
         self._next = done + min(self.interval, _SOON * (len(self._shifts) + 2))
-        # Pictures fade from key frame to key frame. In turn the four up to the first frame behind one, and the
-        # four behind those; a network sees the last of them.
+        # Pictures fade from key frame to key frame. In turn the four up to the first frame behind one, and
+        # the four behind those; a network sees the last of them.
         half = KEY_PERIOD // 2
         self._next += (half * (len(self._shifts) % 2) + 1 - self._next) % KEY_PERIOD
         shown = look()
