@@ -36,7 +36,11 @@ SHORTEST_KEYINT = "0.5s"
 
 def longest_interval(keyint: int | str | None, rate: Fraction | None) -> int:
     """Frames from one I-frame to the next at most; of an interval in seconds about so many."""
-    return _interval(LONGEST_KEYINT if keyint in (None, "auto") else keyint, rate)
+    return _interval(_longest(keyint), rate)
+
+
+def _longest(keyint: int | str | None) -> int | str:
+    return LONGEST_KEYINT if keyint is None or keyint == "auto" else keyint
 
 
 def _interval(interval: int | str, rate: Fraction | None) -> int:
@@ -47,9 +51,9 @@ def _interval(interval: int | str, rate: Fraction | None) -> int:
     return max(1, round(seconds * (rate or 25)))
 
 
-def _ticks(keyint: str | None, info: VideoInfo) -> int:
-    """The interval in ticks, of the frame that comes nearest to it where the rate is constant."""
-    seconds = Fraction((LONGEST_KEYINT if keyint in (None, "auto") else str(keyint)).removesuffix("s"))
+def _ticks(interval: str, info: VideoInfo) -> int:
+    """An interval such as "10s" in ticks: at a constant rate those of the frame that comes nearest to it."""
+    seconds = Fraction(interval.removesuffix("s"))
     return max(1, math.ceil((seconds - 1 / (2 * (info.average_rate or Fraction(25)))) / info.time_base))
 
 
@@ -155,6 +159,7 @@ class Encoder:
             raise ValueError(f"quality is 0 to 63, not {quality}")
         rate = Fraction(rate).limit_denominator(1001) if isinstance(rate, float) else Fraction(rate)
         cuts = keyint is None or keyint == "auto"
+        longest = _longest(keyint)
         info = info or VideoInfo(width, height, time_base=1 / rate, average_rate=rate)
         if min(info.width, info.height) < SMALLEST_SIDE:
             raise InputError(
@@ -168,8 +173,8 @@ class Encoder:
             info.width,
             info.height,
             quality=quality,
-            keyint=keyint if isinstance(keyint, int) else None,
-            keyint_ticks=None if isinstance(keyint, int) else _ticks(keyint, info),
+            keyint=longest if isinstance(longest, int) else None,
+            keyint_ticks=None if isinstance(longest, int) else _ticks(longest, info),
             min_keyint=_interval(SHORTEST_KEYINT if min_keyint is None else min_keyint, info.average_rate),
             scene_cuts=cuts,
             low_delay=low_delay,

@@ -17,7 +17,7 @@ import numpy as np
 
 from s2vc.bench.delta import Delta, Points, delta
 from s2vc.bench.names import HIGHER_IS_BETTER
-from s2vc.bench.results import load_results
+from s2vc.bench.results import Result, load_results
 from s2vc.errors import InputError
 
 MINIMUM_OVERLAP = 0.5
@@ -83,10 +83,14 @@ def curves(*folders: str | Path) -> Curves:
     Raises InputError where results under one codec's name were made with other settings than each other, or
     twice: means over them would be of no codec.
     """
+    return _curves(load_results(*folders))
+
+
+def _curves(results: list[Result]) -> Curves:
     found: Curves = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     first: dict[str, dict[str, Any]] = {}
     seen: set[tuple[str, ...]] = set()
-    for result in load_results(*folders):
+    for result in results:
         if "error" in result:
             continue
         codec, clip = result["codec"], result["clip"]["name"]
@@ -124,8 +128,9 @@ def summarise(*folders: str | Path) -> dict[str, Any]:
     Bits a pixel and metrics are means of the clips' own figures. Points that lack a clip are given, too:
     their means are not comparable with those of full points.
     """
+    results = load_results(*folders)
     means: list[dict[str, Any]] = []
-    for codec, variants in curves(*folders).items():
+    for codec, variants in _curves(results).items():
         for variant, clips in variants.items():
             points: dict[str, list[dict[str, Any]]] = defaultdict(list)
             for of_clip in clips.values():
@@ -148,13 +153,13 @@ def summarise(*folders: str | Path) -> dict[str, Any]:
                     }
                 )
     means.sort(key=lambda row: (row["codec"], row["variant"], row["bpp"]))
-    return {"points": means, "failed": _failed(*folders)}
+    return {"points": means, "failed": _failed(results)}
 
 
-def _failed(*folders: str | Path) -> list[dict[str, str]]:
+def _failed(results: list[Result]) -> list[dict[str, str]]:
     return [
         {"codec": r["codec"], "clip": r["clip"]["name"], "label": r["label"], "error": r["error"]}
-        for r in load_results(*folders)
+        for r in results
         if "error" in r
     ]
 
@@ -175,7 +180,8 @@ def compare(
     took: frames a second over all points, and the largest peak memory in bytes, where the results hold them.
     Points that failed are named: curves are without them.
     """
-    return {**compare_curves(curves(*folders), anchor, metric, rates), "failed": _failed(*folders)}
+    results = load_results(*folders)
+    return {**compare_curves(_curves(results), anchor, metric, rates), "failed": _failed(results)}
 
 
 def compare_curves(

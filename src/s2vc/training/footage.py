@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -213,8 +214,8 @@ def load_library(root: Path, data: Data, cache: Path, sources: Sequence[Source],
             for name, frames, motion in open_shard(path):
                 clip = Clip(name, frames, motion)
                 library.clips.append(_in_memory(clip) if data.in_memory else clip)
-    names = [clip.name for clip in library.clips]
-    if twice := {name for name in names if names.count(name) > 1}:
+    names = Counter(clip.name for clip in library.clips)
+    if twice := [name for name, count in names.items() if count > 1]:
         raise InputError(f"two clips are named {', '.join(sorted(twice))}: give each a name of its own")
     if not library.clips:
         raise InputError(f"none of the recipe's {len(sources)} clips can be read: check its data and --data")

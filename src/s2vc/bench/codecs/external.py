@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,16 @@ from s2vc.errors import InputError
 from s2vc.perceptual import file_sha256
 
 _VIDEOS = (".mkv", ".mp4", ".y4m", ".mov", ".avi")
+
+
+@cache
+def _digest(decoded: Path) -> str:
+    """SHA-256 over the names and contents of a file or of a folder's files."""
+    total = hashlib.sha256()
+    for path in sorted(decoded.iterdir()) if decoded.is_dir() else [decoded]:
+        if path.is_file():
+            total.update(f"{path.name}\0{file_sha256(path)}\0".encode())
+    return total.hexdigest()
 
 
 class External(Codec):
@@ -42,15 +53,10 @@ class External(Codec):
 
     def given(self, clip: Path, point: Point) -> dict[str, object]:
         """What a result stands on: bytes stated, and a digest of the decoded file or files."""
-        decoded = self.decoded(clip, point)
-        files = sorted(decoded.iterdir()) if decoded.is_dir() else [decoded]
-        total = hashlib.sha256()
-        for path in files:
-            if path.is_file():
-                total.update(f"{path.name}\0{file_sha256(path)}\0".encode())
-        return {"bytes": self.size(clip, point), "sha256": total.hexdigest()}
+        return {"bytes": self.size(clip, point), "sha256": _digest(self.decoded(clip, point))}
 
     def size(self, clip: Path, point: Point) -> int:
+        """Bytes of the clip's coded file. Raises InputError where they are not stated."""
         sizes = self._sizes()[point.label]
         for name in (clip.stem, clip.name):
             if name in sizes:
