@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,7 +14,7 @@ from s2vc.bitstream import StreamReader
 from s2vc.codec.decoder import SymbolReader
 from s2vc.codec.encoder import pad
 from s2vc.entropy.motion import motion_bits
-from s2vc.models.files import ModelFile
+from s2vc.models.files import ModelFile, write_model
 from s2vc.nn.tiny.config import TinyConfig
 from s2vc.nn.tiny.model import TinyModel
 from s2vc.training.export import model_tensors
@@ -53,13 +54,25 @@ def test_export_gives_the_file_back(model, mini):
     np.testing.assert_equal(model_tensors(model), kept)
 
 
+@pytest.fixture(scope="module")
+def following(mini, tmp_path_factory):
+    """The mini model's file, where pixels are followed to their origins."""
+    file = ModelFile.open(mini)
+    path = tmp_path_factory.mktemp("model") / "mini-origins.safetensors"
+    write_model(path, "tiny", "mini-origins", {**file.config, "origins": 1}, file.tensors())
+    return path
+
+
+@pytest.mark.parametrize("kind", ["mini", "following"])
 @pytest.mark.parametrize("quality", [0, 32, 63])
-def test_unrolled_frames_are_the_coded_ones(model, mini, scene, psnr, quality, monkeypatch):
+def test_unrolled_frames_are_the_coded_ones(kind, request, scene, psnr, quality, monkeypatch):
     # Training rounds to the nearest, and codes every block.
     monkeypatch.setattr("s2vc.codec.quantise.KAPPA", 0.0)
     monkeypatch.setattr("s2vc.codec.tiny.TinyAnalysis._worth_coding", lambda *_: None)
+    path = request.getfixturevalue(kind)
+    model = trained(path)
     pictures, shown, stream = scene(FRAMES, WIDTH, HEIGHT), [], io.BytesIO()
-    file = s2vc.load(str(mini), device="cpu")
+    file = s2vc.load(str(path), device="cpu")
     with s2vc.Encoder(
         stream, WIDTH, HEIGHT, model=file, quality=quality, reconstruct=lambda frame: shown.append(frame.rgb)
     ) as encoder:
@@ -102,6 +115,40 @@ def test_unrolled_frames_are_the_coded_ones(model, mini, scene, psnr, quality, m
     assert psnr(x0[:, :HEIGHT, :WIDTH], shown) > 60
     # The proxy with gradients counts the same, but for its noise.
     assert float(result.bits_proxy.sum()) == pytest.approx(float(result.bits.sum()), rel=0.15)
+
+
+def test_a_file_shows_what_its_encoder_saw(following, mini, monkeypatch):
+    """With blocks that nobody codes, so that there is something to be followed."""
+
+    def left_alone(analysis, x, kind, memory):
+        return np.zeros(analysis.motion.shape[:2], bool)
+
+    monkeypatch.setattr("s2vc.codec.tiny.TinyAnalysis._worth_coding", left_alone)
+    draw = np.random.default_rng(0).integers(0, 256, (30, 50, 3)).astype(np.uint8)
+    scenery = cv2.resize(draw, (2 * (WIDTH + 90), 2 * HEIGHT), interpolation=cv2.INTER_CUBIC)
+    pan = [scenery[:, 3 * t : 3 * t + 2 * WIDTH] for t in range(40)]  # a pixel and a half a frame
+    pictures = [cv2.resize(picture, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA) for picture in pan]
+
+    def coded(model) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        shown, stream = [], io.BytesIO()
+        with s2vc.Encoder(
+            stream,
+            WIDTH,
+            HEIGHT,
+            model=s2vc.load(str(model), device="cpu"),
+            quality=30,
+            reconstruct=lambda frame: shown.append(frame.rgb),
+        ) as encoder:
+            for picture in pictures:
+                encoder.write(picture)
+        stream.seek(0)
+        again = s2vc.load(str(model), device="cpu")
+        return shown, [frame.picture for frame in s2vc.Decoder(stream, model=again)]
+
+    seen, decoded = coded(following)
+    np.testing.assert_array_equal(decoded, seen)
+    plain, _ = coded(mini)
+    assert not np.array_equal(plain, seen)
 
 
 def gradient_of_last_loss(model, **how) -> tuple[torch.Tensor, torch.Tensor]:

@@ -43,7 +43,7 @@ def _filter_matrices() -> Tensor:
     return matrices
 
 
-def _weights(count: int) -> Tensor:
+def overlap_weights(count: int) -> Tensor:
     """(count, 24): each block's weights along one axis, in 16ths; those of one pixel sum to 16."""
     ramp = torch.arange(1, 4 * MARGIN, 2, dtype=torch.float32)  # 1, 3 … 15
     weights = torch.cat([ramp, torch.full((SIDE - 4 * MARGIN,), 16.0), ramp.flip(0)]).repeat(count, 1)
@@ -53,7 +53,7 @@ def _weights(count: int) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def _on(device: torch.device, make: Callable[..., Tensor], *size: int) -> Tensor:
+def constant(device: torch.device, make: Callable[..., Tensor], *size: int) -> Tensor:
     """A constant, made once on each device: a GPU would wait for every copy."""
     return make(*size).to(device)
 
@@ -75,14 +75,14 @@ def _compensate(picture: Tensor, field: Tensor) -> Tensor:
     image = torch.arange(batch, device=device)[:, None, None].expand_as(top)
     blocks = batch * rows * columns
     windows = every[image, top, left].reshape(blocks, WINDOW, channels * WINDOW)
-    matrices = _on(device, _filter_matrices)
+    matrices = constant(device, _filter_matrices)
     half = torch.bmm(matrices[phase[..., 1].reshape(-1)], windows)  # (blocks, 24, C·31)
     half = half.reshape(blocks, SIDE * channels, WINDOW)
     full = torch.bmm(half, matrices[phase[..., 0].reshape(-1)].transpose(1, 2))  # (blocks, 24·C, 24)
     full = full.mul_(1 / 4096).add_(0.5).floor_().clamp_(0, 255 * LEVEL)
     full = full.reshape(batch, rows, columns, SIDE, channels, SIDE)
-    full *= _on(device, _weights, rows)[:, None, :, None, None]
-    full *= _on(device, _weights, columns)[:, None, None, :]
+    full *= constant(device, overlap_weights, rows)[:, None, :, None, None]
+    full *= constant(device, overlap_weights, columns)[:, None, None, :]
     full = full.permute(0, 4, 3, 5, 1, 2).reshape(batch, -1, rows * columns)
     size = (height + 2 * MARGIN, width + 2 * MARGIN)
     padded = F.fold(full, size, kernel_size=SIDE, stride=BLOCK)

@@ -32,7 +32,7 @@ from s2vc.training.footage import find_sources, load_library, passes, prepare
 from s2vc.training.prior import frozen_copy
 from s2vc.training.processes import Processes, allow_many_files
 from s2vc.training.realism import Discriminator
-from s2vc.training.recipe import Recipe, Stage, load_recipe
+from s2vc.training.recipe import PARTS, Recipe, Stage, load_recipe
 from s2vc.training.semantic import FeatureCache, Projection
 from s2vc.training.stage import Context, StageRun
 from s2vc.training.stopping import stop_asked
@@ -140,8 +140,13 @@ class Trainer:
         """Begin a new run from another run's EMA weights, or from a model."""
         found = read_weights(name)
         check_geometry(name, found, self.recipe.preset, asdict(self.model.config))
+        parts = tuple(prefix for part in self.recipe.restart for prefix in PARTS["tiny"][part])
+        new = {k: v.clone() for k, v in self.model.state_dict().items() if k.startswith(parts)}
         load_exactly(self.model, found.part("ema."), name)
         self._take(found)
+        self.model.load_state_dict(new, strict=False)
+        for key, value in new.items():
+            self.ema[key].copy_(value)
         self.progress.history = [*found.progress.history]
         if found.progress.stage_steps:
             losses = found.recipe["stages"][found.progress.stage]["losses"]

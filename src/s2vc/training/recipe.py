@@ -173,6 +173,7 @@ class Recipe(_Strict):
     preset: Literal["tiny", "base"] = "tiny"
     model: dict[str, int] = Field({})  # widths of TinyConfig other than the default
     start: str | None = None  # a model's id or path, or a run, to begin from
+    restart: list[Literal["codec", "generator"]] = Field([])  # parts that do not take over what start gives
     drop: list[Literal["csg", "tcg", "motion"]] = Field([])  # what an ablation does without, in tiny
     data: Data
     seed: int = Field(1, ge=0)
@@ -202,6 +203,8 @@ def _check_whole(recipe: Recipe) -> None:
     seen: list[Stage] = []
     if recipe.drop and recipe.preset != "tiny":
         raise _Impossible(f"{recipe.preset} can drop nothing", "drop")
+    if recipe.restart and (recipe.preset != "tiny" or not recipe.start):
+        raise _Impossible("restart takes new weights for parts of tiny that start would give", "restart")
     for number, stage in enumerate(recipe.stages):
         place = ("stages", number)
         _check_stage(recipe, stage, seen, place)

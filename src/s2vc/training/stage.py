@@ -55,7 +55,6 @@ NOT_FOR_MUON = ("transform", "log_step", "entropy.")
 # Table indices of z are numbers around ten that every frame pays for.
 RATES = {"transform": 3e-4, "log_step": 5.0, "hyper_index": 100.0}
 PLAIN = ["psnr", "psnr_reference", "bpp_intra", "bpp_inter"]  # figures that no gradient comes from
-CARRIED = ("reference", "feature", "memory", "at8", "at16", "at32")
 GENERATOR, EVERYTHING = ["generator"], ["codec", "entropy", "generator"]
 GENERATOR_KINDS = ("prior", "generator", "realism")  # they train it unless the recipe says otherwise
 
@@ -72,7 +71,7 @@ class Context:
     coded: Path  # folder of what the encoder made of the footage
     features: FeatureCache | None = None
     auxiliary: dict[str, nn.Module] = field(default_factory=dict)
-    code: Callable[..., tuple[Tensor, ...]] = code_frame
+    code: Callable[..., tuple[Buffer, Tensor, list[Tensor]]] = code_frame
 
 
 @dataclass
@@ -229,9 +228,7 @@ class StageRun:
 
     def tensors(self) -> dict[str, Tensor]:
         """What of a stage belongs into a checkpoint; all processes must ask."""
-        state = self.state
-        parts = (state.buffer.reference, state.buffer.feature, state.memory, *state.levels)
-        tensors = {f"carried.{k}": self.processes.gathered(v) for k, v in zip(CARRIED, parts, strict=True)}
+        tensors = {f"carried.{k}": self.processes.gathered(v) for k, v in self.state.tensors().items()}
         tensors["sampler"] = self.processes.gathered(torch.from_numpy(self.sampler.state()).to(self.device))
         return {k: v.cpu() for k, v in tensors.items()} | optimiser_tensors(self.optimisers | self.critics)
 
@@ -249,10 +246,8 @@ class StageRun:
         mine = stage.batch // self.processes.count
         rows = slice(self.processes.rank * mine, (self.processes.rank + 1) * mine)
         self.sampler.restore(tensors["sampler"][rows].cpu().numpy())
-        reference, feature, memory, *levels = (
-            tensors[f"carried.{name}"][rows].to(self.device).contiguous() for name in CARRIED
-        )
-        self.state = State(Buffer(reference, feature), memory, (levels[0], levels[1], levels[2]))
+        carried = {name: tensors[f"carried.{name}"][rows] for name in self.state.tensors()}
+        self.state = State.of({name: t.to(self.device).contiguous() for name, t in carried.items()})
         for name, optimiser in (self.optimisers | self.critics).items():
             restore_optimiser(name, optimiser, checkpoint)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,16 @@ class State:
     buffer: Buffer
     memory: Tensor
     levels: Levels
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it by name, for :meth:`of`; the buffer's come last."""
+        at8, at16, at32 = self.levels
+        return {"memory": self.memory, "at8": at8, "at16": at16, "at32": at32, **self.buffer.tensors()}
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> State:
+        buffer = Buffer.of({k: v for k, v in tensors.items() if k not in ("memory", "at8", "at16", "at32")})
+        return cls(buffer, tensors["memory"], (tensors["at8"], tensors["at16"], tensors["at32"]))
 
 
 @dataclass
@@ -99,17 +109,16 @@ def code_frame(
     intra: Tensor,
     reset: Tensor,
     quality: Tensor,
-    reference: Tensor,
-    feature: Tensor,
     memory: Tensor,
-) -> tuple[Tensor, ...]:
-    """One frame of B sequences: the next reference, feature and memory, and what its bits are counted from.
+    buffer: Buffer,
+) -> tuple[Buffer, Tensor, list[Tensor]]:
+    """One frame of B sequences: the next buffer and memory, and what its bits are counted from.
 
     That is y's residual and indices (B, latent, h/16, w/16), z and its indices (B, hyper, h/64, w/64).
     """
     codec, device = model.codec, picture.device.type
     opens = intra[:, None, None, None]
-    buffer = Buffer(torch.where(opens, 128.0, reference), feature)
+    buffer = replace(buffer, reference=torch.where(opens, 128.0, buffer.reference))
     memory = memory * (~opens)
     context = codec.context(buffer, motion, intra, reset, quality)
     y = codec.analyse(picture, context, intra, quality)
@@ -131,7 +140,7 @@ def code_frame(
         memory = next_memory(memory, symbols0 + symbols1) * (~opens)
     coded = (symbols0 + symbols1 != 0).any(1, keepdim=True)
     after, _ = codec.synthesise(y0 + y1, coded, context, intra, quality)
-    return after.reference, after.feature, memory, residual, index, z, z_index
+    return after, memory, [residual, index, z, z_index]
 
 
 class Frames(nn.Module):
@@ -149,11 +158,12 @@ class Frames(nn.Module):
         autocast: bool,
         cascade: bool = True,
         checkpointing: bool = False,
-        code: Callable[..., tuple[Tensor, ...]] = code_frame,
+        code: Callable[..., tuple[Buffer, Tensor, list[Tensor]]] = code_frame,
     ) -> None:
         super().__init__()
         self.model, self.code = model, code
         self.autocast, self.cascade, self.checkpointing = autocast, cascade, checkpointing
+        self.names = list(initial_state(model, 1, 16, 16).tensors())
 
     def forward(
         self,
@@ -164,18 +174,19 @@ class Frames(nn.Module):
         quality: Tensor,
         latent_noise: Tensor,
         hyper_noise: Tensor,
-        reference: Tensor,
-        feature: Tensor,
-        memory: Tensor,
-        *levels: Tensor,
+        *state: Tensor,
     ) -> tuple[Tensor, ...]:
-        """Pictures, references, bits, their proxy and features; then what the next step begins with."""
+        """Pictures, references, bits, their proxy and features; then the state the next step begins with."""
+        # ``state``: tensors in the order of ``State.tensors``, which is what a graph can be given.
+        names = self.names
+        before = State.of(dict(zip(names, state, strict=True)))
+        buffer, memory = before.buffer, before.memory
         references, features, symbols = [], [], []
         with torch.autocast(pictures.device.type, torch.bfloat16, enabled=self.autocast):
             for t in range(pictures.shape[1]):
                 given = (
                     *(pictures[:, t], motion[:, t], intra[:, t], reset[:, t], quality[:, t]),
-                    *(reference, feature, memory),
+                    *(memory, buffer),
                 )
                 if self.checkpointing:
                     coded = checkpoint(
@@ -183,14 +194,15 @@ class Frames(nn.Module):
                     )
                 else:
                     coded = self.code(self.model, *given)
-                reference, feature, memory, *rest = coded
-                references.append(reference)
-                features.append(feature)
+                buffer, memory, rest = coded
+                references.append(buffer.reference)
+                features.append(buffer.feature)
                 symbols.append(rest)
                 if not self.cascade:
-                    reference, feature = reference.detach(), feature.detach()
+                    detached = {"reference": buffer.reference.detach(), "feature": buffer.feature.detach()}
+                    buffer = replace(buffer, **detached)
             shown, kept = torch.stack(features, 1), torch.stack(references, 1)
-            x0, after = _show(self.model, shown, kept, intra, (levels[0], levels[1], levels[2]), self.cascade)
+            x0, levels = _show(self.model, shown, kept, intra, before.levels, self.cascade)
         # All frames at once: the arithmetic is small and made of many steps.
         residual, index, z, z_index = (
             torch.stack(parts, 1).flatten(0, 1) for parts in zip(*symbols, strict=True)
@@ -199,7 +211,7 @@ class Frames(nn.Module):
         z_bits, z_proxy = count_bits(z, z_index, hyper_noise.flatten(0, 1))
         shape = pictures.shape[:2]
         bits, proxy = (y_bits + z_bits).reshape(shape), (y_proxy + z_proxy).reshape(shape)
-        return x0, kept, bits, proxy, shown, reference, feature, memory, *after
+        return x0, kept, bits, proxy, shown, *State(buffer, memory, levels).tensors().values()
 
 
 def _tensors(*given: Tensor | State | Noise) -> list[Tensor]:
@@ -209,7 +221,7 @@ def _tensors(*given: Tensor | State | Noise) -> list[Tensor]:
         if isinstance(one, Noise):
             flat += [one.latent, one.hyper]
         elif isinstance(one, State):
-            flat += [one.buffer.reference, one.buffer.feature, one.memory, *one.levels]
+            flat += one.tensors().values()
         else:
             flat.append(one)
     return flat
@@ -241,9 +253,8 @@ def unroll(
     """
     given = _tensors(pictures, motion, intra, reset, quality, noise, state)
     x0, kept, bits, proxy, shown, *after = frames(*given)
-    reference, feature, memory, *levels = (tensor.detach() for tensor in after)
-    carried = State(Buffer(reference, feature), memory, (levels[0], levels[1], levels[2]))
-    return Unrolled(x0, kept, bits, proxy, shown, carried)
+    detached = {name: tensor.detach() for name, tensor in zip(state.tensors(), after, strict=True)}
+    return Unrolled(x0, kept, bits, proxy, shown, State.of(detached))
 
 
 def _show(

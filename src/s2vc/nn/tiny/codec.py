@@ -7,6 +7,7 @@ fewer. Pictures are float32 (B, 3, H, W) in 8-bit levels 0..255, H and W multipl
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 from s2vc.nn.blocks import Downsample, ResBlock, Upsample, activation, patch, unpatch
 from s2vc.nn.lapped import LappedTransform
 from s2vc.nn.motion import LEVEL, motion_compensate, warp_features
+from s2vc.nn.origin import Origin, follow, no_origin, settle
 from s2vc.nn.tiny.config import TinyConfig
 from s2vc.nn.tiny.entropy import round_through
 
@@ -29,10 +31,22 @@ class Buffer:
     """What the decoder remembers of the past.
 
     reference: float32 (B, 3, H, W), levels 0..255 in quarters. feature: float32 (B, width8, H/8, W/8).
+    origin: where its pixels came from, in a model that asks.
     """
 
     reference: Tensor
     feature: Tensor
+    origin: Origin | None = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it by name, for :meth:`of`."""
+        origin = {} if self.origin is None else vars(self.origin)
+        return {"reference": self.reference, "feature": self.feature, **origin}
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> Buffer:
+        rest = {k: v for k, v in tensors.items() if k not in ("reference", "feature")}
+        return cls(tensors["reference"], tensors["feature"], Origin(**rest) if rest else None)
 
 
 @dataclass
@@ -42,6 +56,7 @@ class Context:
     prediction: Tensor  # (B, 3, H, W) levels, motion-compensated
     at8: Tensor  # (B, width8, H/8, W/8)
     at16: Tensor  # (B, width16, H/16, W/16)
+    origin: Origin | None = None  # as far as the motion field alone tells
 
 
 def scaled(picture: Tensor) -> Tensor:
@@ -123,6 +138,7 @@ class TinyCodec(nn.Module):
         return Buffer(
             torch.full((batch, 3, height, width), GREY, device=device),
             torch.zeros(batch, self.config.width8, height // 8, width // 8, device=device),
+            no_origin(batch, height, width, device) if self.config.origins else None,
         )
 
     def context(
@@ -134,12 +150,18 @@ class TinyCodec(nn.Module):
         cases the feature buffer is read as zero. quality: (B,) in 0..63.
         """
         prediction = motion_compensate(buffer.reference, motion)
+        origin = None
+        if buffer.origin is not None:
+            sharper, origin = follow(buffer.origin, motion)
+            origin.intact &= ~intra[:, None, None, None]
+            # Gradients go the way of the last picture: what they would find at the origin differs by a blur.
+            prediction = prediction + (sharper - prediction).detach() * origin.intact
         keep = (~(intra | reset)).float()[:, None, None, None]
         feature = warp_features(buffer.feature, motion) * keep
         condition = torch.stack([intra.float(), reset.float(), quality.float() / 32 - 1], 1)
         at8 = self.context_in(torch.cat([patch(scaled(prediction), 8), feature], 1))
         at8 = self.context_body(at8 + self.condition(condition)[..., None, None])
-        return Context(prediction, at8, self.context_down(activation(at8)))
+        return Context(prediction, at8, self.context_down(activation(at8)), origin)
 
     def analyse(self, picture: Tensor, context: Context, intra: Tensor, quality: Tensor) -> Tensor:
         """Latents y (B, latent, H/16, W/16) in units of the quantiser step, not yet rounded."""
@@ -190,8 +212,12 @@ class TinyCodec(nn.Module):
         hidden = hidden + context.at8 + self.decoder_picture(patch(scaled(plain), 8))
         feature = self.decoder_body(hidden)
         correction = unpatch(self.reference_out(activation(feature)).float(), 8) / PICTURE_SCALE
-        exact = plain + correction * F.interpolate(gate, scale_factor=16.0, mode="bilinear")
+        share = F.interpolate(gate, scale_factor=16.0, mode="bilinear")
+        exact = plain + correction * share
         # Where machines round differently, motion filters spread the difference until it is about as large
         # as the step everywhere: a quarter of a level, then, not a whole one (docs/decisions.md).
         reference = round_through(exact.clamp(0, 255) * LEVEL) / LEVEL
-        return Buffer(reference, feature.float()), exact
+        origin = context.origin
+        if origin is not None:
+            origin = settle(origin, reference.detach(), share > 0, intra, quality)
+        return Buffer(reference, feature.float(), origin), exact

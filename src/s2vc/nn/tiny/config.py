@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TinyConfig:
-    """Widths of ``tiny``; 1/8, 1/16, 1/32 and 1/64 name the scales they live at."""
+    """Widths of ``tiny``, and how it predicts; 1/8, 1/16, 1/32 and 1/64 name the scales they live at."""
 
     latent: int = 224  # y, 1/16
     hyper: int = 24  # z, 1/64
@@ -22,3 +22,7 @@ class TinyConfig:
     entropy_trunk: int = 48
     entropy_first: int = 32
     reset_period: int = 32
+    origins: int = 0  # 1: what only moves is read from where it was last coded (s2vc.nn.origin)
+
+
+WEIGHTLESS = ("origins",)  # no weight's shape depends on it: a run may start from a model without
