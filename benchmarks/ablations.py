@@ -4,9 +4,9 @@
     python benchmarks/ablations.py run --work WORK --cache CACHE [NAME …]
     python benchmarks/ablations.py table
 
-A run is one process; on two cores two of these commands may run beside each other (no other work, then: runs
-are compared by minutes). What the tuning clips' coded bytes say is kept in benchmarks/results/ablations.json,
-a run's log beside the other logs of training. ``table`` prints BD-rates against the run with all parts.
+Runs are compared at equal steps, so it does not matter what else a machine does; each is one process. What
+the tuning clips' coded bytes say is kept in benchmarks/results/ablations.json, a run's log beside the other
+logs of training. ``table`` prints BD-rates against the run with all parts.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ NEW_RATES = {"learning_rate": 7e-4, "muon_learning_rate": 0.006}  # of weights t
 
 def _without_prior(recipe: dict[str, Any]) -> None:
     recipe["restart"] = ["generator"]
-    recipe["stages"][0].update(minutes=12, **NEW_RATES)
+    recipe["stages"][0].update(steps=160, **NEW_RATES)
 
 
 def _with_prior(recipe: dict[str, Any]) -> None:
     recipe["restart"] = ["generator"]
-    recipe["stages"][0].update(minutes=8, **NEW_RATES)
-    prior = {"name": "prior", "kind": "prior", "minutes": 4, "batch": 16, "frames": 1, "crop": 144}
+    recipe["stages"][0].update(steps=100, **NEW_RATES)
+    prior = {"name": "prior", "kind": "prior", "steps": 60, "batch": 16, "frames": 1, "crop": 144}
     recipe["stages"].insert(0, {**prior, **NEW_RATES})
 
 

@@ -57,6 +57,14 @@ def test_what_a_run_starts_from_counts(tmp_path):
     assert load_recipe(path, "tiny").start == "tiny"
 
 
+def test_only_what_something_gives_can_begin_anew(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text("restart: [generator]\n" + GOOD)
+    with pytest.raises(InputError, match=r"1: restart: .* that start would give"):
+        load_recipe(path)
+    assert load_recipe(path, "tiny").restart == ["generator"]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line", "what"),
     [

@@ -15,8 +15,9 @@ import pytest
 import torch
 
 from s2vc.errors import InputError, ModelError, S2vcError
+from s2vc.models.files import ModelFile
 from s2vc.training import losses
-from s2vc.training.checkpoint import CHECKPOINT, read_checkpoint
+from s2vc.training.checkpoint import CHECKPOINT, read_checkpoint, read_weights
 from s2vc.training.loop import train
 from s2vc.training.processes import allow_many_files
 
@@ -277,6 +278,22 @@ def test_tokens_learn_a_teachers_features(write_recipe, tmp_path, footage, monke
     run(still, tmp_path / "next", footage, tmp_path / "cache", start=str(out))
     kept = read_checkpoint(tmp_path / "next").part("aux.projection.")
     torch.testing.assert_close(kept, found.part("aux.projection."))
+
+
+def test_a_part_begins_anew(write_recipe, tmp_path, footage, cache, mini):
+    """Also where a model's pixels are not followed to their origins, and the run's are."""
+    quiet = {**CASCADE, "steps": 1, "learning_rate": 1e-12, "muon_learning_rate": 1e-12}
+    geometry = ModelFile.open(mini).config
+    recipe = write_recipe(quiet, start=str(mini), restart=["generator"], model={**geometry, "origins": 1})
+    run(recipe, tmp_path / "run", footage, cache)
+    found = read_checkpoint(tmp_path / "run")
+    assert found.config["origins"] == 1
+    given = read_weights(mini).part("ema.")
+    for part in ("model.", "ema."):
+        taken = found.part(part)
+        torch.testing.assert_close(taken["codec.mean0.weight"], given["codec.mean0.weight"])
+        assert given["generator.out.weight"].any()
+        assert not taken["generator.out.weight"].abs().max() > 1e-6  # new ones are zero
 
 
 def test_an_ablation_does_without_its_parts(write_recipe, tmp_path, footage, cache, mini):

@@ -28,6 +28,7 @@ from s2vc.codec.tiny_symbols import BLOCK
 from s2vc.errors import InputError
 from s2vc.models.files import ModelFile, write_model
 from s2vc.models.loading import load_frame_model
+from s2vc.nn.tiny.config import WEIGHTLESS
 from s2vc.nn.tiny.generator import Levels
 from s2vc.nn.tiny.model import TinyModel
 from s2vc.training.augment import augmented
@@ -138,6 +139,7 @@ def code_library(
     tensors = {name: t for name, t in model_tensors(model).items() if not name.startswith("generator.")}
     # Averaging weights makes 0 of −0, which codes the same.
     content = b"".join((tensors[name] + tensors[name].dtype.type(0)).tobytes() for name in sorted(tensors))
+    content += "".join(name for name in WEIGHTLESS if getattr(model.config, name)).encode()
     digest = hashlib.sha256(content).hexdigest()[:16]
     folders: list[Path] = []
     jobs: list[Job] = []
