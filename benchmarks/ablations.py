@@ -6,13 +6,15 @@
 
 Runs are compared at equal steps, so it does not matter what else a machine does; each is one process. What
 the tuning clips' coded bytes say is kept in benchmarks/results/ablations.json, a run's log beside the other
-logs of training. ``table`` prints BD-rates against the run with all parts.
+logs of training. ``table`` prints BD-rates against the run with all parts, and of how many
+clips.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -62,6 +64,7 @@ RUNS: dict[str, tuple[str, Change, str]] = {
     "no CSG": ("ablation-generator", lambda recipe: recipe.update(drop=["csg"]), "generator"),
     "no TCG": ("ablation-generator", lambda recipe: recipe.update(drop=["tcg"]), "generator"),
     "codec": ("ablation-codec", lambda recipe: None, "codec"),
+    "another seed": ("ablation-codec", lambda recipe: recipe.update(seed=18), "codec"),  # what chance does
     "no motion": ("ablation-codec", lambda recipe: recipe.update(drop=["motion"]), "codec"),
     "no cascade": ("ablation-codec", _stage(kind="inter"), "codec"),
     "distilled": ("ablation-codec", _with_distillation, "codec"),
@@ -116,7 +119,9 @@ def _table() -> None:
                 rate = delta(*curves, higher_is_better=higher).rate
                 if rate is not None:
                     rates.append(rate)
-            means.append(f"{sum(rates) / len(rates):+.1f} % ({len(rates)})" if rates else "n/a")
+            logs = [math.log1p(rate / 100) for rate in rates]  # ratios of files: their geometric mean
+            mean = 100 * math.expm1(sum(logs) / len(logs)) if logs else math.nan
+            means.append(f"{mean:+.1f} % ({len(logs)})" if logs else "n/a")
         pixels = "/".join(f"{kept[run][0]['mpixels']:.0f}" for run in (name, against))
         print(f"| {name} | {against} | {pixels} | " + " | ".join(means) + " |")
 
