@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s2vc.nn.motion import motion_compensate, warp_features
+from s2vc.nn.origin import interpolate
 
 TAPS = {  # HEVC's luma filters (H.265, table 8-11)
     0: [0, 0, 0, 64, 0, 0, 0, 0],
@@ -153,3 +154,15 @@ def test_features_move_by_eighths_of_pixels():
     assert torch.allclose(warp_features(features, right)[..., :-1], features[..., 1:], atol=1e-5)
     down = still + torch.tensor([0, -32])
     assert torch.allclose(warp_features(features, down)[..., 1:, :], features[..., :-1, :], atol=1e-5)
+
+
+def test_mixed_precision_leaves_it_exact():
+    """Training runs under autocast, and what it learns on is to be what decoders hold."""
+    draw = torch.Generator().manual_seed(1)
+    picture = torch.randint(0, 1021, (1, 3, 64, 64), generator=draw).float() / 4
+    field = torch.randint(-9, 10, (1, 4, 4, 2), generator=draw)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed, fine = motion_compensate(picture, field), interpolate(picture)
+    assert mixed.dtype == fine.dtype == torch.float32
+    torch.testing.assert_close(mixed, motion_compensate(picture, field), rtol=0, atol=0)
+    torch.testing.assert_close(fine, interpolate(picture), rtol=0, atol=0)

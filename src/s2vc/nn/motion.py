@@ -125,7 +125,8 @@ def motion_compensate(picture: Tensor, field: Tensor) -> Tensor:
     (B, H/16, W/16, 2), the (x, y) displacement into the reference in quarter pixels. Outside the reference
     its border repeats. Returns float32 (B, C, H, W), multiples of 1/1024 in 0..255.
     """
-    result: Tensor = _Compensate.apply(picture, field.to(device=picture.device, dtype=torch.int64))
+    with torch.autocast(picture.device.type, enabled=False):  # in bfloat16 it would be 2 levels off
+        result: Tensor = _Compensate.apply(picture, field.to(device=picture.device, dtype=torch.int64))
     return result
 
 

@@ -47,9 +47,10 @@ def interpolate(picture: Tensor) -> Tensor:
     padded = F.pad(picture * LEVEL, (before, after, before, after), mode="replicate")
     batch, channels, height, width = padded.shape
     filters = FILTERS.to(picture.device)
-    tall = F.conv2d(padded.reshape(-1, 1, height, width), filters[:, None, :, None])
-    tall = tall.transpose(1, 2).reshape(batch * channels, 1, -1, width)
-    full = F.conv2d(tall, filters[:, None, None])
+    with torch.autocast(picture.device.type, enabled=False):
+        tall = F.conv2d(padded.reshape(-1, 1, height, width), filters[:, None, :, None])
+        tall = tall.transpose(1, 2).reshape(batch * channels, 1, -1, width)
+        full = F.conv2d(tall, filters[:, None, None])
     full = full.permute(0, 2, 3, 1).reshape(batch, channels, tall.shape[2], -1)
     return full.mul_(1 / 4096).add_(0.5).floor_().clamp_(0, 255 * LEVEL)
 
