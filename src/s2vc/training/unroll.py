@@ -178,8 +178,7 @@ class Frames(nn.Module):
     ) -> tuple[Tensor, ...]:
         """Pictures, references, bits, their proxy and features; then the state the next step begins with."""
         # ``state``: tensors in the order of ``State.tensors``, which is what a graph can be given.
-        names = self.names
-        before = State.of(dict(zip(names, state, strict=True)))
+        before = State.of(dict(zip(self.names, state, strict=True)))
         buffer, memory = before.buffer, before.memory
         references, features, symbols = [], [], []
         with torch.autocast(pictures.device.type, torch.bfloat16, enabled=self.autocast):
