@@ -34,10 +34,6 @@ METRICS = {"dists": False, "lpips_alex": False, "psnr": True}  # whether more is
 Change = Callable[[dict[str, Any]], None]
 
 
-def _stage(**keys: Any) -> Change:
-    return lambda recipe: recipe["stages"][0].update(keys)
-
-
 def _with_distillation(recipe: dict[str, Any]) -> None:
     recipe["teacher"] = "efficientnet_lite0"
     recipe["stages"][0]["losses"]["semantic"] = 0.1
@@ -66,7 +62,7 @@ RUNS: dict[str, tuple[str, Change, str]] = {
     "codec": ("ablation-codec", lambda recipe: None, "codec"),
     "another seed": ("ablation-codec", lambda recipe: recipe.update(seed=18), "codec"),  # what chance does
     "no motion": ("ablation-codec", lambda recipe: recipe.update(drop=["motion"]), "codec"),
-    "no cascade": ("ablation-codec", _stage(kind="inter"), "codec"),
+    "no cascade": ("ablation-codec", lambda recipe: recipe["stages"][0].update(kind="inter"), "codec"),
     "distilled": ("ablation-codec", _with_distillation, "codec"),
     "new generator after a prior": ("ablation-generator", _with_prior, "new generator after a prior"),
     "new generator, no prior": ("ablation-generator", _without_prior, "new generator after a prior"),
@@ -99,12 +95,8 @@ def _run(name: str, work: Path, cache: Path) -> None:
 
 def _table() -> None:
     kept = _kept()
-    print(
-        "| run | against | Mpixels | "
-        + " | ".join(METRICS)
-        + " |\n| --- | --- | ---: |"
-        + " ---: |" * len(METRICS)
-    )
+    print(f"| run | against | Mpixels | {' | '.join(METRICS)} |")
+    print("| --- | --- | ---: |" + " ---: |" * len(METRICS))
     for name, (_, _, against) in RUNS.items():
         if name == against or not {name, against} <= kept.keys():
             continue

@@ -288,6 +288,9 @@ def test_a_part_begins_anew(write_recipe, tmp_path, footage, cache, mini):
     run(recipe, tmp_path / "run", footage, cache)
     found = read_checkpoint(tmp_path / "run")
     assert found.config["origins"] == 1
+    without = write_recipe(quiet, start=str(mini), model=geometry)
+    with pytest.raises(ModelError, match=r"another geometry \(origins 1 instead of 0"):
+        run(without, tmp_path / "run", footage, cache, resume=True)
     given = read_weights(mini).part("ema.")
     for part in ("model.", "ema."):
         taken = found.part(part)

@@ -43,7 +43,7 @@ def _filter_matrices() -> Tensor:
     return matrices
 
 
-def overlap_weights(count: int) -> Tensor:
+def _weights(count: int) -> Tensor:
     """(count, 24): each block's weights along one axis, in 16ths; those of one pixel sum to 16."""
     ramp = torch.arange(1, 4 * MARGIN, 2, dtype=torch.float32)  # 1, 3 … 15
     weights = torch.cat([ramp, torch.full((SIDE - 4 * MARGIN,), 16.0), ramp.flip(0)]).repeat(count, 1)
@@ -58,9 +58,20 @@ def constant(device: torch.device, make: Callable[..., Tensor], *size: int) -> T
     return make(*size).to(device)
 
 
+def overlap(blocks: Tensor) -> Tensor:
+    """Sums of overlapping blocks (B, rows, columns, 24, C, 24), weighted in place: 256ths, (B, C, H, W)."""
+    batch, rows, columns = blocks.shape[:3]
+    blocks *= constant(blocks.device, _weights, rows)[:, None, :, None, None]
+    blocks *= constant(blocks.device, _weights, columns)[:, None, None, :]
+    flat = blocks.permute(0, 4, 3, 5, 1, 2).reshape(batch, -1, rows * columns)
+    size = (rows * BLOCK + 2 * MARGIN, columns * BLOCK + 2 * MARGIN)
+    padded = F.fold(flat, size, kernel_size=SIDE, stride=BLOCK)
+    return padded[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
+
+
 def _compensate(picture: Tensor, field: Tensor) -> Tensor:
     picture = picture * LEVEL
-    batch, channels, height, width = picture.shape
+    batch, channels = picture.shape[:2]
     rows, columns = field.shape[1:3]
     device = picture.device
     whole, phase = field >> 2, field & 3
@@ -81,12 +92,7 @@ def _compensate(picture: Tensor, field: Tensor) -> Tensor:
     full = torch.bmm(half, matrices[phase[..., 0].reshape(-1)].transpose(1, 2))  # (blocks, 24·C, 24)
     full = full.mul_(1 / 4096).add_(0.5).floor_().clamp_(0, 255 * LEVEL)
     full = full.reshape(batch, rows, columns, SIDE, channels, SIDE)
-    full *= constant(device, overlap_weights, rows)[:, None, :, None, None]
-    full *= constant(device, overlap_weights, columns)[:, None, None, :]
-    full = full.permute(0, 4, 3, 5, 1, 2).reshape(batch, -1, rows * columns)
-    size = (height + 2 * MARGIN, width + 2 * MARGIN)
-    padded = F.fold(full, size, kernel_size=SIDE, stride=BLOCK)
-    return padded[..., MARGIN:-MARGIN, MARGIN:-MARGIN] / (256 * LEVEL)
+    return overlap(full) / (256 * LEVEL)
 
 
 class _Compensate(torch.autograd.Function):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from s2vc.nn.motion import BLOCK, FILTERS, LEVEL, MARGIN, SIDE, TAPS, constant, overlap_weights
+from s2vc.nn.motion import BLOCK, FILTERS, LEVEL, MARGIN, SIDE, TAPS, constant, overlap
 
 FINER = 16  # steps of a displacement in a quarter pixel
 AGREE = 4  # quarter pixels by which vectors of blocks that overlap may differ
@@ -40,13 +40,17 @@ class Origin:
     quality: Tensor
 
 
+def _filters() -> Tensor:
+    return FILTERS
+
+
 def interpolate(picture: Tensor) -> Tensor:
     """A picture (B, C, H, W) in levels -> ``Origin.fine`` (B, C, 4 (H + 16), 4 (W + 16))."""
     before = BORDER + TAPS // 2 - 1
     after = BORDER + TAPS // 2
     padded = F.pad(picture * LEVEL, (before, after, before, after), mode="replicate")
     batch, channels, height, width = padded.shape
-    filters = FILTERS.to(picture.device)
+    filters = constant(picture.device, _filters)
     with torch.autocast(picture.device.type, enabled=False):
         tall = F.conv2d(padded.reshape(-1, 1, height, width), filters[:, None, :, None])
         tall = tall.transpose(1, 2).reshape(batch * channels, 1, -1, width)
@@ -103,11 +107,7 @@ def _moved(origin: Origin, field: Tensor) -> Tensor:
     kept = torch.cat([origin.displacement, (~origin.intact).float()], 1).flatten(2)
     windows = kept.gather(2, index).reshape(batch, 3, rows, columns, SIDE, SIDE)
     windows[:, :2] += FINER * field.permute(0, 3, 1, 2)[..., None, None]
-    windows *= constant(device, overlap_weights, rows)[:, None, :, None]
-    windows *= constant(device, overlap_weights, columns)[:, None]
-    windows = windows.permute(0, 1, 4, 5, 2, 3).reshape(batch, -1, rows * columns)
-    padded = F.fold(windows, (height + 2 * MARGIN, width + 2 * MARGIN), kernel_size=SIDE, stride=BLOCK)
-    return padded[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
+    return overlap(windows.permute(0, 2, 3, 4, 1, 5))
 
 
 def _agree(field: Tensor) -> Tensor:

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from s2vc.errors import ModelError
 from s2vc.models import cards
 from s2vc.models.files import FORMAT, ModelFile, find_model
-from s2vc.nn.tiny.config import WEIGHTLESS
 
 CHECKPOINT = "checkpoint.safetensors"
 VERSION = 2  # 1 had neither slots nor a format's name
@@ -145,9 +144,10 @@ def check_geometry(name: object, theirs: Checkpoint, preset: str, ours: Mapping[
     """ModelError that names the widths which differ."""
     if theirs.preset != preset:
         raise ModelError(f"{name} is of preset {theirs.preset}, not {preset}: name one of {preset}")
-    other = [w for w, value in ours.items() if w not in WEIGHTLESS and theirs.config.get(w) != value]
+    # What a model from before its time does not name is off.
+    other = [width for width, value in ours.items() if theirs.config.get(width, 0) != value]
     if other:
-        text = ", ".join(f"{width} {theirs.config.get(width)} instead of {ours[width]}" for width in other)
+        text = ", ".join(f"{width} {theirs.config.get(width, 0)} instead of {ours[width]}" for width in other)
         raise ModelError(f"{name} is of another geometry ({text}): name its widths under the recipe's model")
 
 

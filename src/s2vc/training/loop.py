@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from s2vc.errors import InputError, ModelError
-from s2vc.nn.tiny.config import TinyConfig
+from s2vc.nn.tiny.config import WEIGHTLESS, TinyConfig
 from s2vc.nn.tiny.model import TinyModel
 from s2vc.training.board import Board, strip
 from s2vc.training.checkpoint import (
@@ -139,7 +139,8 @@ class Trainer:
     def start_from(self, name: str | Path) -> None:
         """Begin a new run from another run's EMA weights, or from a model."""
         found = read_weights(name)
-        check_geometry(name, found, self.recipe.preset, asdict(self.model.config))
+        widths = {k: v for k, v in asdict(self.model.config).items() if k not in WEIGHTLESS}
+        check_geometry(name, found, self.recipe.preset, widths)
         parts = tuple(prefix for part in self.recipe.restart for prefix in PARTS["tiny"][part])
         new = {k: v.clone() for k, v in self.model.state_dict().items() if k.startswith(parts)}
         load_exactly(self.model, found.part("ema."), name)

@@ -198,8 +198,9 @@ class Frames(nn.Module):
                 features.append(buffer.feature)
                 symbols.append(rest)
                 if not self.cascade:
-                    detached = {"reference": buffer.reference.detach(), "feature": buffer.feature.detach()}
-                    buffer = replace(buffer, **detached)
+                    buffer = replace(
+                        buffer, reference=buffer.reference.detach(), feature=buffer.feature.detach()
+                    )
             shown, kept = torch.stack(features, 1), torch.stack(references, 1)
             x0, levels = _show(self.model, shown, kept, intra, before.levels, self.cascade)
         # All frames at once: the arithmetic is small and made of many steps.
