@@ -65,10 +65,7 @@ def following(mini, tmp_path_factory):
 
 @pytest.mark.parametrize("kind", ["mini", "following"])
 @pytest.mark.parametrize("quality", [0, 32, 63])
-def test_unrolled_frames_are_the_coded_ones(kind, request, scene, psnr, quality, monkeypatch):
-    # Training rounds to the nearest, and codes every block.
-    monkeypatch.setattr("s2vc.codec.quantise.KAPPA", 0.0)
-    monkeypatch.setattr("s2vc.codec.tiny.TinyAnalysis._worth_coding", lambda *_: None)
+def test_unrolled_frames_are_the_coded_ones(kind, request, scene, psnr, quality):
     path = request.getfixturevalue(kind)
     model = trained(path)
     pictures, shown, stream = scene(FRAMES, WIDTH, HEIGHT), [], io.BytesIO()
@@ -109,10 +106,11 @@ def test_unrolled_frames_are_the_coded_ones(kind, request, scene, psnr, quality,
         motion_bits(field, previous).sum() for field, previous in zip(motion[1:], before[1:], strict=True)
     )
     coded = 8 * sum(len(packet.payload) for packet in chunk.packets) - vectors
-    assert float(result.bits.sum()) == pytest.approx(coded, rel=0.02)
+    assert float(result.bits.sum()) == pytest.approx(coded, rel=0.03)  # packets end with whole words
 
     x0 = result.x0[0].round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    assert psnr(x0[:, :HEIGHT, :WIDTH], shown) > 60
+    # Costs are those of a Gaussian, not of its table: a block at the border of paying may go the other way.
+    assert psnr(x0[:, :HEIGHT, :WIDTH], shown) > 50
     # The proxy with gradients counts the same, but for its noise.
     assert float(result.bits_proxy.sum()) == pytest.approx(float(result.bits.sum()), rel=0.15)
 

@@ -10,6 +10,7 @@ All of it is integers in float32 below 2²⁴, the same on any machine (:mod:`s2
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import torch
@@ -44,6 +45,17 @@ def _filters() -> Tensor:
     return FILTERS
 
 
+def _exact_convolutions() -> contextlib.AbstractContextManager[None]:
+    """On a GPU, float32 as it is: TF32 has 11 bits, and sums here have up to 24."""
+    backend = torch.backends.cudnn
+    return backend.flags(  # type: ignore[no-any-return]
+        enabled=backend.enabled,
+        benchmark=backend.benchmark,
+        deterministic=backend.deterministic,
+        allow_tf32=False,
+    )
+
+
 def interpolate(picture: Tensor) -> Tensor:
     """A picture (B, C, H, W) in levels -> ``Origin.fine`` (B, C, 4 (H + 16), 4 (W + 16))."""
     before = BORDER + TAPS // 2 - 1
@@ -51,7 +63,7 @@ def interpolate(picture: Tensor) -> Tensor:
     padded = F.pad(picture * LEVEL, (before, after, before, after), mode="replicate")
     batch, channels, height, width = padded.shape
     filters = constant(picture.device, _filters)
-    with torch.autocast(picture.device.type, enabled=False):
+    with torch.autocast(picture.device.type, enabled=False), _exact_convolutions():
         tall = F.conv2d(padded.reshape(-1, 1, height, width), filters[:, None, :, None])
         tall = tall.transpose(1, 2).reshape(batch * channels, 1, -1, width)
         full = F.conv2d(tall, filters[:, None, None])

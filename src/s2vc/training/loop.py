@@ -340,8 +340,8 @@ class Trainer:
     def _average_weights(self) -> None:
         steps = self.progress.steps
         decay = min(self.recipe.ema, (1 + steps) / (10 + steps))
-        for key, value in self.model.state_dict().items():
-            self.ema[key].lerp_(value, 1 - decay)
+        values = self.model.state_dict()
+        torch._foreach_lerp_([self.ema[key] for key in values], list(values.values()), 1 - decay)
 
     # -- what is said of it -----------------------------------------------------------------------------
 

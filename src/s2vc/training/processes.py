@@ -40,6 +40,7 @@ class Processes:
         self.device = torch.device("cuda", local) if cuda else torch.device("cpu")
         if cuda:
             torch.cuda.set_device(self.device)  # CUDA graphs are captured on the current one
+            torch.backends.cudnn.benchmark = False  # a stage has the same shapes in every step
         self._mine = self.count > 1 and not dist.is_initialized()
         if self._mine:
             # The first to have prepared its share of the footage waits long for the last.

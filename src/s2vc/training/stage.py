@@ -21,7 +21,7 @@ from s2vc.training.checkpoint import Checkpoint, Progress, optimiser_tensors, re
 from s2vc.training.coded import LOOK_BACK, CodedBatch, CodedClip, CodedSampler, code_library
 from s2vc.training.feed import Feed
 from s2vc.training.footage import Library
-from s2vc.training.optim import Muon, split_parameters
+from s2vc.training.optim import GraphedUpdate, Muon, Update, split_parameters
 from s2vc.training.prior import denoising_loss, frozen_copy, noise_levels, prior_weights
 from s2vc.training.processes import Processes
 from s2vc.training.realism import (
@@ -103,6 +103,7 @@ class StageRun:
         self.state = initial_state(self.model, mine, stage.crop, stage.crop, self.device)
         self.frames: nn.Module | None = None  # made at the first step
         self.shown: Shown | None = None
+        self._unread: tuple[list[str], Tensor, Tensor, int] | None = None  # figures of the step before
         self.guard = Guard(**context.progress.guard)
         self._choose_parameters()
         self._make_networks()
@@ -199,17 +200,29 @@ class StageRun:
             groups[next((RATES[part] for part in RATES if part in name), 1.0)].append(parameter)
         if stage.losses.semantic:
             groups[1.0] += self.context.auxiliary["projection"].parameters()
-        rate = stage.learning_rate
+        graphed = self.device.type != "cpu"
+
+        def rate(value: float) -> float | Tensor:  # what a graph reads anew each time is a tensor
+            return torch.tensor(value, device=self.device) if graphed else value
+
         self.optimisers: dict[str, torch.optim.Optimizer] = {}
         if matrices:
             fast = torch.bfloat16 if self.context.progress.autocast else torch.float32
-            self.optimisers["muon"] = Muon([p for _, p in matrices], stage.muon_learning_rate, fast)
+            self.optimisers["muon"] = Muon([p for _, p in matrices], rate(stage.muon_learning_rate), fast)
         self.optimisers["adam"] = torch.optim.AdamW(
-            [{"params": params, "lr": rate * factor} for factor, params in groups.items() if params],
+            [
+                {"params": params, "lr": rate(stage.learning_rate * factor)}
+                for factor, params in groups.items()
+                if params
+            ],
             betas=(0.9, 0.99),
             weight_decay=stage.weight_decay,
+            capturable=graphed,
         )
-        self._rates = {name: [g["lr"] for g in o.param_groups] for name, o in self.optimisers.items()}
+        self._rates = {name: [float(g["lr"]) for g in o.param_groups] for name, o in self.optimisers.items()}
+        self._update = (
+            GraphedUpdate(self.optimisers, stage.clip) if graphed else Update(self.optimisers, stage.clip)
+        )
         self.critics: dict[str, torch.optim.Optimizer] = {}
         for name, used in (("discriminator", stage.losses.adversarial), ("fake", stage.losses.dmd)):
             if used:
@@ -222,12 +235,20 @@ class StageRun:
         factor = cosine * min(1.0, (self.context.progress.stage_steps + 1) / max(1, stage.warmup_steps))
         for name, optimiser in self.optimisers.items():
             for group, rate in zip(optimiser.param_groups, self._rates[name], strict=True):
-                group["lr"] = rate * factor
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(rate * factor)
+                else:
+                    group["lr"] = rate * factor
 
     # -- checkpoints ------------------------------------------------------------------------------------
 
     def tensors(self) -> dict[str, Tensor]:
-        """What of a stage belongs into a checkpoint; all processes must ask."""
+        """What of a stage belongs into a checkpoint; all processes must ask.
+
+        S2vcError where the last step's loss was not finite.
+        """
+        if self._unread is not None:
+            self._read(*self._unread)
         tensors = {f"carried.{k}": self.processes.gathered(v) for k, v in self.state.tensors().items()}
         tensors["sampler"] = self.processes.gathered(torch.from_numpy(self.sampler.state()).to(self.device))
         return {k: v.cpu() for k, v in tensors.items()} | optimiser_tensors(self.optimisers | self.critics)
@@ -266,10 +287,11 @@ class StageRun:
             terms = self._prior_terms(on_device(batch.pictures[:, 0], self.device).float(), streams)
         else:
             terms, seen = self._codec_terms(batch, streams)
-        # What has to be read waits for the device: it is read when all is asked of it.
-        sums = self._sums(terms)
-        norm = self._learn(terms)
-        figures = self._read(*sums, norm)
+        # What has to be read waits for the device. A GPU's figures are read a step later.
+        asked = (*self._sums(terms), self._learn(terms), progress.steps)
+        late = self.device.type != "cpu" and not self.critics
+        figures = self._read(*(self._unread or asked) if late else asked)
+        self._unread = asked if late else None
         if self.critics and not self.guard.off:
             self._teach_critics(seen, streams, figures)
         if self.critics and self.guard.see(figures["psnr"], self.stage.psnr_floor):
@@ -388,10 +410,10 @@ class StageRun:
         counts = on_device(np.array([count for _, count in pairs], np.float64), self.device)
         return names, self.processes.total(torch.stack([sums, counts]))
 
-    def _read(self, names: list[str], total: Tensor, norm: Tensor) -> dict[str, float]:
+    def _read(self, names: list[str], total: Tensor, norm: Tensor, step: int) -> dict[str, float]:
         """Figures averaged over all processes; a loss or gradient that is not finite stops all of them."""
         sums, counts = total.cpu().tolist()
-        where = f"stage {self.stage.name}, step {self.context.progress.steps}"
+        where = f"stage {self.stage.name}, step {step}"
         advice = "go on from the last checkpoint at a lower rate"
         pairs = [(name, value) for name, value in zip(names, sums, strict=True) if name not in PLAIN]
         bad = [name for name, value in pairs if not math.isfinite(value)]
@@ -407,15 +429,10 @@ class StageRun:
 
     def _learn(self, terms: terms_of.Terms) -> Tensor:
         """One step of the optimisers; the gradient's norm before it was clipped."""
-        for optimiser in self.optimisers.values():
-            optimiser.zero_grad(set_to_none=True)
+        self._update.forget()
         torch.stack(list(terms.weighted.values())).sum().backward()
-        learning = [p for o in self.optimisers.values() for g in o.param_groups for p in g["params"]]
-        self.processes.average_gradients(learning)
-        norm: Tensor = torch.nn.utils.clip_grad_norm_(learning, self.stage.clip)
-        for optimiser in self.optimisers.values():
-            optimiser.step()
-        return norm
+        self.processes.average_gradients(self._update.learning)
+        return self._update()
 
     def _teach_critics(
         self, seen: terms_of.Seen | None, streams: StepStreams, figures: dict[str, float]

@@ -2,14 +2,15 @@
 
 Every draw of training comes from a stream keyed by the recipe's seed, a purpose, and numbers such as step and
 slot. So a run that was stopped goes on with the numbers it would have had, and the share of a batch that a
-process takes does not change them. A GPU draws tensors itself, from the same keys: other numbers, as
-repeatable.
+process takes does not change them. A GPU draws tensors itself, for all its slots at once: other numbers, as
+repeatable with as many processes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -38,9 +39,21 @@ def stream(seed: int, purpose: Purpose, *key: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(_seed(seed, purpose, *key)))
 
 
+@lru_cache(maxsize=8)
+def _copies(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
 def on_device(array: NDArray[Any], device: torch.device) -> Tensor:
-    """A tensor of an array's values; a GPU's queue goes on meanwhile."""
-    return torch.from_numpy(array).to(device, non_blocking=True)
+    """A tensor of an array's values. A GPU copies it while it still works on the step before."""
+    if device.type == "cpu":
+        return torch.from_numpy(array)
+    now = torch.cuda.current_stream(device)
+    with torch.cuda.stream(_copies(device)):
+        tensor = torch.from_numpy(array).to(device)
+    now.wait_stream(_copies(device))
+    tensor.record_stream(now)
+    return tensor
 
 
 class StepStreams:
@@ -79,12 +92,10 @@ class StepStreams:
     def _on_device(
         self, purpose: Purpose, draw: Callable[..., Tensor], shapes: tuple[tuple[int, ...], ...]
     ) -> list[Tensor]:
-        rows = []
-        for slot in self.slots:
-            words = _seed(self.seed, purpose, self.step, slot).generate_state(2)
-            generator = torch.Generator(self.device).manual_seed(int(words[0]) << 31 ^ int(words[1]))
-            rows.append([draw(shape, generator=generator, device=self.device) for shape in shapes])
-        return [torch.stack(column) for column in zip(*rows, strict=True)]
+        words = _seed(self.seed, purpose, self.step, self.slots[0]).generate_state(2)
+        generator = torch.Generator(self.device).manual_seed(int(words[0]) << 31 ^ int(words[1]))
+        count = len(self.slots)
+        return [draw((count, *shape), generator=generator, device=self.device) for shape in shapes]
 
     def common(self, purpose: Purpose) -> np.random.Generator:
         """One generator that all processes share at this step."""

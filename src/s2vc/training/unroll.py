@@ -1,4 +1,7 @@
-"""One training step's forward pass for ``tiny``: T frames coded in turn, then the generator over all."""
+"""One training step's forward pass for ``tiny``: T frames coded in turn, then the generator over all.
+
+Frames are coded as the encoder codes them, with its rounding and without the blocks that it leaves alone.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,14 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from s2vc.nn.tiny.codec import Buffer
-from s2vc.nn.tiny.entropy import gaussian_bits, next_memory, round_through, scale_of
+from s2vc.codec import quantise
+from s2vc.entropy.tables import Tables, default_scales
+from s2vc.nn.motion import BLOCK, constant
+from s2vc.nn.tiny.codec import Buffer, Context
+from s2vc.nn.tiny.entropy import TABLES, gaussian_bits, next_memory, round_through, scale_of
 from s2vc.nn.tiny.generator import Levels
 from s2vc.nn.tiny.model import TinyModel
 
@@ -76,30 +83,124 @@ def _checkerboard(like: Tensor) -> Tensor:
     return ((c[:, None, None] + y[:, None] + x) % 2 == 0)[None]
 
 
-def count_bits(residual: Tensor, index: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Bits (N,) as coded of residuals (N, C, h, w) not yet rounded, and a proxy with useful gradients.
+def count_bits(
+    residual: Tensor, symbols: Tensor, index: Tensor, kept: Tensor, noise: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Bits (N,) as coded of symbols (N, C, h, w), and a proxy with useful gradients.
 
-    index: of each position's table, not yet rounded down; below 1 a symbol is skipped. The residual is driven
-    by the mass around its value plus uniform noise, the scale by the symbols as they are coded: noise would
-    teach it a spread that rounding does not have. Skipped positions still teach the index what their symbols
-    would have cost, so a scale can come back above the threshold.
+    residual: what was rounded to them. index: of each position's table, not yet rounded down; below 1 a
+    symbol is skipped. kept: bool (N, 1, h, w), blocks that the encoder codes. The residual is driven by the
+    mass around its value plus uniform noise, the scale by the symbols as they are coded: noise would teach it
+    a spread that rounding does not have. Skipped positions still teach the index what their symbols would
+    have cost, so a scale can come back above the threshold.
     """
     scale = scale_of(index + (index.floor() - index).detach())  # a file's index is a whole number
     coded = index.detach() >= 1
-    hard = gaussian_bits(residual.detach().round().clamp(-255, 255), scale)
+    hard = gaussian_bits(symbols, scale)
     soft = gaussian_bits(residual + noise, scale.detach())
     counted = (hard.detach() * coded).flatten(1).sum(1)
     scale_term = hard.flatten(1).sum(1)
-    symbol_term = (soft * coded).flatten(1).sum(1)
+    symbol_term = (soft * (coded & kept)).flatten(1).sum(1)
     proxy = counted + (scale_term - scale_term.detach()) + (symbol_term - symbol_term.detach())
     return counted, proxy
 
 
-def _code_pass(residual: Tensor, mean: Tensor, index: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """One checkerboard pass: decoded latents and symbols, zero elsewhere."""
-    coded = mask & (index.detach() >= 1)
-    symbols = round_through(residual).clamp(-255, 255) * coded
-    return (symbols + mean) * mask, symbols.detach()
+def _thresholds(kappa: float) -> Tensor:
+    return torch.from_numpy(quantise.thresholds(Tables.gaussian(default_scales()), kappa))
+
+
+def _rounded(residual: Tensor, index: Tensor) -> Tensor:
+    """Whole numbers as the encoder rounds (:mod:`s2vc.codec.quantise`), all as if coded."""
+    table = constant(residual.device, _thresholds, quantise.KAPPA)
+    magnitude = residual.abs()
+    whole = magnitude.floor()
+    few = whole < quantise.LARGEST  # so that what is not a number comes through, and stops the run by name
+    row = torch.where(index >= 1, index, 1.0).clamp(max=TABLES - 1).long()
+    threshold = torch.where(few, table[row, torch.where(few, whole, 0.0).long()], 0.5)
+    return (residual.sign() * (whole + (magnitude - whole >= threshold))).clamp(-255, 255)
+
+
+@dataclass
+class _Latents:
+    """What two checkerboard passes made of y, (B, latent, h/16, w/16): decoded latents and their symbols.
+
+    residual: what was rounded. rounded: to what, skipped positions too. index: of tables, not rounded down.
+    """
+
+    decoded: Tensor
+    symbols: Tensor
+    residual: Tensor
+    rounded: Tensor
+    index: Tensor
+
+
+class _Passes:
+    """Both passes over a frame's latents, as often as the encoder tries them."""
+
+    def __init__(
+        self,
+        model: TinyModel,
+        y: Tensor,
+        z: Tensor,
+        context: Context,
+        motion: Tensor,
+        intra: Tensor,
+        quality: Tensor,
+        memory: Tensor,
+    ) -> None:
+        self.model, self.y, self.even = model, y, _checkerboard(y)
+        self.mean, self.hidden = model.codec.prior(z, context)
+        with torch.autocast(y.device.type, enabled=False):
+            self.index, self.trunk = model.entropy.first_pass(intra, quality, z, motion, memory)
+
+    def __call__(self, kept: Tensor) -> _Latents:
+        """kept: bool (B, 1, h/16, w/16), the blocks that are coded; the others' symbols are zero."""
+        device, even = self.y.device.type, self.even
+        with torch.autocast(device, enabled=False):
+            decoded, symbols, rounded = self._code(self.mean, self.index, even, kept)
+        mean = self.model.codec.second_mean(self.hidden, decoded)
+        with torch.autocast(device, enabled=False):
+            index = self.model.entropy.second_pass(self.trunk, symbols)
+            second = self._code(mean, index, ~even, kept)
+            return _Latents(
+                decoded + second[0],
+                symbols + second[1],
+                self.y - torch.where(even, self.mean, mean),
+                torch.where(even, rounded, second[2]),
+                torch.where(even, self.index, index),
+            )
+
+    def _code(self, mean: Tensor, index: Tensor, mask: Tensor, kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Decoded latents and symbols of one pass, zero elsewhere; symbols of all that are kept."""
+        residual = self.y - mean
+        rounded = _rounded(residual.detach(), index.detach()) * kept
+        coded = mask & kept & (index.detach() >= 1)
+        symbols = rounded * coded
+        through = (residual - residual.detach()) * coded  # zero, with the residual's gradient
+        return (symbols + through + mean) * mask, symbols, rounded
+
+
+@torch.no_grad()
+def _worth_coding(
+    model: TinyModel, picture: Tensor, context: Context, passes: _Passes, intra: Tensor, quality: Tensor
+) -> Tensor:
+    """Blocks (B, 1, h/16, w/16) that the encoder codes: as ``TinyAnalysis._worth_coding`` finds them."""
+    everything = torch.ones_like(intra[:, None, None, None]).expand(-1, -1, *context.at16.shape[2:])
+    tried = passes(everything)
+    scale = scale_of(tried.index.floor())
+    bits = gaussian_bits(tried.symbols, scale) - gaussian_bits(torch.zeros_like(scale), scale)
+    bits = (bits * (tried.index >= 1)).sum(1, keepdim=True)
+    coded = (tried.symbols != 0).any(1, keepdim=True)
+    unfollowed = replace(context, origin=None)  # it tells nothing of this frame
+    after, _ = model.codec.synthesise(tried.decoded, coded, unfollowed, intra, quality)
+    bought = _block_errors(context.prediction, picture) - _block_errors(after.reference, picture)
+    step = model.codec.decoder_step(intra, quality).log().mean(1, keepdim=True).exp()
+    return intra[:, None, None, None] | (bought > 4 * quantise.KAPPA * step**2 * bits)
+
+
+def _block_errors(picture: Tensor, source: Tensor) -> Tensor:
+    """Sums of squared differences over each block, (B, 1, h/16, w/16)."""
+    return F.avg_pool2d((picture - source).square().sum(1, keepdim=True), BLOCK) * BLOCK**2
 
 
 def code_frame(
@@ -112,9 +213,10 @@ def code_frame(
     memory: Tensor,
     buffer: Buffer,
 ) -> tuple[Buffer, Tensor, list[Tensor]]:
-    """One frame of B sequences: the next buffer and memory, and what its bits are counted from.
+    """One frame of B sequences as it is coded: the next buffer and memory, and what bits are counted from.
 
-    That is y's residual and indices (B, latent, h/16, w/16), z and its indices (B, hyper, h/64, w/64).
+    That is of y (B, latent, h/16, w/16) residual, symbols, indices and which blocks are coded; then z and its
+    indices (B, hyper, h/64, w/64).
     """
     codec, device = model.codec, picture.device.type
     opens = intra[:, None, None, None]
@@ -123,24 +225,18 @@ def code_frame(
     context = codec.context(buffer, motion, intra, reset, quality)
     y = codec.analyse(picture, context, intra, quality)
     z = codec.hyper_analyse(y, context)
-    z_hat = round_through(z)
-    mean0, hidden = codec.prior(z_hat, context)
-    even = _checkerboard(y)
+    passes = _Passes(model, y, round_through(z), context, motion, intra, quality, memory)
+    # Weights that autocast turned and kept without gradients would give none below.
+    with torch.autocast(device, torch.bfloat16, torch.is_autocast_enabled(device), cache_enabled=False):
+        kept = _worth_coding(model, picture, context, passes, intra, quality)
+    latents = passes(kept)
     with torch.autocast(device, enabled=False):
         z_index = model.entropy.hyper_soft(intra, quality)[..., None, None].expand_as(z).clamp(min=1)
-        index0, trunk = model.entropy.first_pass(intra, quality, z_hat, motion, memory)
-        y0, symbols0 = _code_pass(y - mean0, mean0, index0, even)
-    mean1 = codec.second_mean(hidden, y0)
-    with torch.autocast(device, enabled=False):
-        index1 = model.entropy.second_pass(trunk, symbols0)
-        y1, symbols1 = _code_pass(y - mean1, mean1, index1, ~even)
-        residual = y - torch.where(even, mean0, mean1)
-        index = torch.where(even, index0, index1)
         # An I-frame leaves no memory, nor does a chunk's start: the model learns to live with that.
-        memory = next_memory(memory, symbols0 + symbols1) * (~opens)
-    coded = (symbols0 + symbols1 != 0).any(1, keepdim=True)
-    after, _ = codec.synthesise(y0 + y1, coded, context, intra, quality)
-    return after, memory, [residual, index, z, z_index]
+        memory = next_memory(memory, latents.symbols) * (~opens)
+    coded = (latents.symbols != 0).any(1, keepdim=True)
+    after, _ = codec.synthesise(latents.decoded, coded, context, intra, quality)
+    return after, memory, [latents.residual, latents.rounded, latents.index, kept, z, z_index]
 
 
 class Frames(nn.Module):
@@ -204,11 +300,13 @@ class Frames(nn.Module):
             shown, kept = torch.stack(features, 1), torch.stack(references, 1)
             x0, levels = _show(self.model, shown, kept, intra, before.levels, self.cascade)
         # All frames at once: the arithmetic is small and made of many steps.
-        residual, index, z, z_index = (
+        residual, rounded, index, kept_blocks, z, z_index = (
             torch.stack(parts, 1).flatten(0, 1) for parts in zip(*symbols, strict=True)
         )
-        y_bits, y_proxy = count_bits(residual, index, latent_noise.flatten(0, 1))
-        z_bits, z_proxy = count_bits(z, z_index, hyper_noise.flatten(0, 1))
+        y_bits, y_proxy = count_bits(residual, rounded, index, kept_blocks, latent_noise.flatten(0, 1))
+        whole = z.detach().round().clamp(-255, 255)
+        all_of_z = torch.ones_like(z[:, :1], dtype=torch.bool)
+        z_bits, z_proxy = count_bits(z, whole, z_index, all_of_z, hyper_noise.flatten(0, 1))
         shape = pictures.shape[:2]
         bits, proxy = (y_bits + z_bits).reshape(shape), (y_proxy + z_proxy).reshape(shape)
         return x0, kept, bits, proxy, shown, *State(buffer, memory, levels).tensors().values()
