@@ -11,6 +11,7 @@ side, with the same commands and so the same results whatever their number.
 
 from __future__ import annotations
 
+import os
 import queue
 import re
 import shlex
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -176,6 +177,9 @@ class _Run:
 
     def __init__(self, spec: Spec, board: Board, keep_files: bool, workers: int) -> None:
         self.spec, self.board, self.keep_files, self.workers = spec, board, keep_files, workers
+        # Threads of several coders on one core wait for each other in loops: ten times as slow.
+        threads = max(1, (os.cpu_count() or 1) // workers)
+        self.environment = {} if workers == 1 else {"OMP_NUM_THREADS": str(threads), **os.environ}
         self.outcome = Outcome()
         self.measuring: queue.SimpleQueue[Measuring] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -221,11 +225,12 @@ class _Run:
             return record, codec.decoded(job.clip, job.point)
         assert isinstance(codec, CommandCodec)
         self.board.working(codec.name, f"{job.clip.stem} {job.point.label}: encode")
-        record = _encode(job, codec)
+        record = _encode(job, codec, self.environment)
         self.board.working(codec.name, f"{job.clip.stem} {job.point.label}: decode")
         scratch.mkdir()
         target = scratch / codec.decoded_name
-        record["decode"] = _timed(codec.decode(job.coded(codec.suffix), target, job.clip), job)
+        command = codec.decode(job.coded(codec.suffix), target, job.clip)
+        record["decode"] = _timed(command, job, self.environment)
         record["reported_bpp"] = codec.reported_bpp(job.coded(codec.suffix))
         return record, target
 
@@ -294,7 +299,7 @@ class _Run:
             pass  # a full disk holds no row either; the run's own summary names it
 
 
-def _encode(job: Job, codec: CommandCodec) -> dict[str, Any]:
+def _encode(job: Job, codec: CommandCodec, environment: Mapping[str, str]) -> dict[str, Any]:
     """The record of the coded file: made now, or found from a run that was killed before it measured."""
     coded = job.coded(codec.suffix)
     request, record_path = job.request(), _record_path(coded)
@@ -303,7 +308,7 @@ def _encode(job: Job, codec: CommandCodec) -> dict[str, Any]:
     make_folder(coded.parent)
     part = coded.with_name("part-" + coded.name)
     try:
-        timing = _timed(codec.encode(job.clip, job.frames, job.point, part), job)
+        timing = _timed(codec.encode(job.clip, job.frames, job.point, part), job, environment)
         if not part.is_file() or not part.stat().st_size:
             raise S2vcError("encoder wrote nothing")
         part.replace(coded)
@@ -320,9 +325,9 @@ def _record_path(coded: Path) -> Path:
     return coded.with_name(coded.name + ".json")
 
 
-def _timed(command: Sequence[str], job: Job) -> dict[str, Any]:
+def _timed(command: Sequence[str], job: Job, environment: Mapping[str, str]) -> dict[str, Any]:
     """Run a command in a process of its own; what it was, its seconds, its peak memory in bytes."""
-    ran = run_child(command)
+    ran = run_child(command, environment)
     program = "python" if command[0] == sys.executable else Path(command[0]).name.split("-")[0]
     shown = shlex.join([program, *command[1:]])
     hidden = [(str(job.clip), job.clip.name), (str(job.folder.absolute()), "DIR"), (str(job.folder), "DIR")]
