@@ -115,6 +115,30 @@ def test_unrolled_frames_are_the_coded_ones(kind, request, scene, psnr, quality)
     assert float(result.bits_proxy.sum()) == pytest.approx(float(result.bits.sum()), rel=0.15)
 
 
+def test_what_is_tried_learns_under_mixed_precision(mini):
+    """What is tried without gradients leaves no bfloat16 copy of a weight behind that has none.
+
+    Old versions of torch do (pytorch/pytorch#105211), and only there can this fail.
+    """
+    model = trained(mini).requires_grad_(True)
+    draw = torch.Generator().manual_seed(1)
+    small = torch.rand(2, 3, 9, 9, generator=draw)
+    pictures = torch.nn.functional.interpolate(small, size=(64, 64), mode="bicubic").clamp(0, 1)[None] * 255
+    pan = torch.full((1, 2, 4, 4, 2), 6)
+    intra, reset = torch.tensor([[True, False]]), torch.tensor([[False, False]])
+    latent, hyper = (torch.zeros(1, *shape) for shape in noise_shapes(model, 2, 64))
+    result = unroll(
+        Frames(model, autocast=True),
+        *(pictures, pan, intra, reset, torch.full((1, 2), 50), Noise(latent, hyper)),
+        initial_state(model, 1, 64, 64),
+    )
+    ((result.x0 - pictures).square().mean() + result.bits_proxy.sum()).backward()
+    tried = ("codec.second", "codec.mean1", "codec.decoder_", "codec.reference_out", "entropy.head1")
+    parameters = [(name, p) for name, p in model.named_parameters() if name.startswith(tried)]
+    still = [name for name, p in parameters if p.grad is None or not p.grad.any()]
+    assert not still
+
+
 def test_a_file_shows_what_its_encoder_saw(following, mini, monkeypatch):
     """With blocks that nobody codes, so that there is something to be followed."""
 

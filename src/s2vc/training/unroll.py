@@ -226,7 +226,7 @@ def code_frame(
     y = codec.analyse(picture, context, intra, quality)
     z = codec.hyper_analyse(y, context)
     passes = _Passes(model, y, round_through(z), context, motion, intra, quality, memory)
-    # Weights that autocast turned and kept without gradients would give none below.
+    # Old versions of torch would keep bfloat16 weights without gradients for what follows.
     with torch.autocast(device, torch.bfloat16, torch.is_autocast_enabled(device), cache_enabled=False):
         kept = _worth_coding(model, picture, context, passes, intra, quality)
     latents = passes(kept)
