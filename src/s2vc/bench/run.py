@@ -177,9 +177,10 @@ class _Run:
 
     def __init__(self, spec: Spec, board: Board, keep_files: bool, workers: int) -> None:
         self.spec, self.board, self.keep_files, self.workers = spec, board, keep_files, workers
-        # Threads of several coders on one core wait for each other in loops: ten times as slow.
-        threads = max(1, (os.cpu_count() or 1) // workers)
-        self.environment = {} if workers == 1 else {"OMP_NUM_THREADS": str(threads), **os.environ}
+        self.environment: dict[str, str] = {}
+        if workers > 1 and "OMP_NUM_THREADS" not in os.environ:
+            # Threads of several coders on one core wait for each other in loops: ten times as slow.
+            self.environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
         self.outcome = Outcome()
         self.measuring: queue.SimpleQueue[Measuring] = queue.SimpleQueue()
         self._lock = threading.Lock()

@@ -14,6 +14,8 @@ from s2vc.entropy.tables import Tables
 
 # Chosen on tuning clips with the first weights (docs/decisions.md).
 KAPPA = 0.03
+# What a bit of a P-frame's block must buy, in squared steps of squared error: twice what it must in rounding.
+BLOCK_PRICE = 4 * KAPPA
 LARGEST = 16  # magnitudes above it are rounded to the nearest
 _LIMIT = 32767
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from s2vc.codec.motion_search import MotionSearch
 from s2vc.codec.protocol import MOTION, FrameKind, Integers, Part, Picture
-from s2vc.codec.quantise import KAPPA, RateAwareRounding
+from s2vc.codec.quantise import BLOCK_PRICE, RateAwareRounding
 from s2vc.codec.tiny_symbols import BLOCK, TinyMemory, TinySymbols
 from s2vc.entropy.integer import checkerboard
 from s2vc.nn.tiny.codec import Buffer, TinyCodec
@@ -191,7 +191,7 @@ class TinyAnalysis(TinyCoding):
         after = self._synthesise(latent, first, second, mean)
         bought = _block_errors(self.context.prediction, x) - _block_errors(after.reference, x)
         step = float(codec.decoder_step(self.intra, self.quality).log().mean().exp())
-        return bought > 4 * KAPPA * step**2 * (bits + more)
+        return bought > BLOCK_PRICE * step**2 * (bits + more)
 
     def _rounded(self, mean: Tensor, index: NDArray[np.uint8]) -> tuple[Integers, NDArray[np.float64]]:
         """Symbols of one pass, and the bits (h, w) that each block's cost beyond those of zeros."""

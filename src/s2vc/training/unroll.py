@@ -195,7 +195,7 @@ def _worth_coding(
     after, _ = model.codec.synthesise(tried.decoded, coded, unfollowed, intra, quality)
     bought = _block_errors(context.prediction, picture) - _block_errors(after.reference, picture)
     step = model.codec.decoder_step(intra, quality).log().mean(1, keepdim=True).exp()
-    return intra[:, None, None, None] | (bought > 4 * quantise.KAPPA * step**2 * bits)
+    return intra[:, None, None, None] | (bought > quantise.BLOCK_PRICE * step**2 * bits)
 
 
 def _block_errors(picture: Tensor, source: Tensor) -> Tensor:

@@ -363,9 +363,8 @@ STAGES = [
 
 
 # Noise of sums in another order, as a share of a tensor's largest value (README of the vectors).
-# A rare symbol's mass is a difference of float32 numbers near 1: two processors part by 0.004 of 16.6 bits.
-RATES = 5e-4
-TOLERANCE = {"p.y_bits": RATES, "i.y_bits": RATES, "i.y_bits#2": RATES}
+# A rare symbol's mass is a difference of float32 numbers near 1 (docs/decisions.md).
+TOLERANCE = {"p.y_bits": 5e-4, "i.y_bits": 2e-4, "i.y_bits#2": 2e-4}
 EXACT = ("mask", "y_q", "y_q_write", "z_hat", "hyper_params.in")
 
 

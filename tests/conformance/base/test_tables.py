@@ -51,9 +51,9 @@ def test_finite_scalar_quantiser(tables, model):
 @pytest.mark.parametrize("kind", ["i", "p"])
 def test_gaussian_rates(kind, tables):
     y, scales = tables["y_grid"], tables["scale_grid"]
-    # Differences of float32 numbers near 1: an Intel and an AMD part by 0.004 of 16.6 bits.
+    # Differences of float32 numbers near 1: float64 parts from those recorded by 3.7e-4 (docs/decisions.md).
     agree(gaussian_bits(y, scales), tables[f"{kind}.y_grid_bits_eval"], 5e-4)
-    agree(gaussian_training_bits(y, scales), tables[f"{kind}.y_grid_bits_train"], 5e-4)
+    agree(gaussian_training_bits(y, scales), tables[f"{kind}.y_grid_bits_train"], 2e-4)
 
 
 @pytest.mark.parametrize("form", ["eval", "train"])
