@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -16,7 +16,7 @@ from s2vc.codec.protocol import MOTION, FrameKind, Integers, Part, Picture
 from s2vc.codec.quantise import BLOCK_PRICE, RateAwareRounding
 from s2vc.codec.tiny_symbols import BLOCK, TinyMemory, TinySymbols
 from s2vc.entropy.integer import checkerboard
-from s2vc.nn.tiny.codec import Buffer, TinyCodec
+from s2vc.nn.tiny.codec import Buffer, Context, TinyCodec
 from s2vc.nn.tiny.generator import Levels, TinyGenerator
 
 HYPER_LIMIT = 127
@@ -122,11 +122,13 @@ class TinyCoding:
         """Decoded latents of pass 0, zero at pass 1's positions."""
         return (self._floats(symbols) + mean) * self.even
 
-    def _synthesise(self, latent: Tensor, first: Integers, second: Integers, mean: Tensor) -> Buffer:
+    def _synthesise(
+        self, context: Context, latent: Tensor, first: Integers, second: Integers, mean: Tensor
+    ) -> Buffer:
         """The buffer after this frame, from pass 0's latents and the symbols of both passes."""
         latent = latent + (self._floats(second) + mean) * ~self.even
         coded = torch.from_numpy((first | second).any(0))[None, None].to(self.model.device)
-        after, _ = self.model.codec.synthesise(latent, coded, self.context, self.intra, self.quality)
+        after, _ = self.model.codec.synthesise(latent, coded, context, self.intra, self.quality)
         return after
 
     @torch.inference_mode()
@@ -139,7 +141,8 @@ class TinyCoding:
             mean, self.hidden = self._prior()
             self.first_symbols, self.first = symbols, self._first_latent(symbols, mean)
         else:
-            self.buffer = self._synthesise(self.first, self.first_symbols, symbols, self._second_mean())
+            mean = self._second_mean()
+            self.buffer = self._synthesise(self.context, self.first, self.first_symbols, symbols, mean)
 
     def _prior(self) -> tuple[Tensor, Tensor]:
         return self.model.codec.prior(self.z, self.context)
@@ -188,7 +191,8 @@ class TinyAnalysis(TinyCoding):
         latent = self._first_latent(first, mean)
         mean = codec.second_mean(hidden, latent)
         second, more = self._rounded(mean, symbols.model.second_pass(trunk, first))
-        after = self._synthesise(latent, first, second, mean)
+        unfollowed = replace(self.context, origin=None)  # it tells nothing of this frame
+        after = self._synthesise(unfollowed, latent, first, second, mean)
         bought = _block_errors(self.context.prediction, x) - _block_errors(after.reference, x)
         step = float(codec.decoder_step(self.intra, self.quality).log().mean().exp())
         return bought > BLOCK_PRICE * step**2 * (bits + more)
