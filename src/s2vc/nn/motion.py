@@ -35,10 +35,10 @@ FILTERS = torch.tensor(
 )
 
 
-def _filter_matrices() -> Tensor:
-    """(4, 24, 31): row i of phase p reads reference samples i..i+7 with that phase's taps."""
-    matrices = torch.zeros(4, SIDE, WINDOW)
-    for row in range(SIDE):
+def filter_matrices(rows: int) -> Tensor:
+    """(4, rows, rows + 7): row i of phase p reads reference samples i..i+7 with that phase's taps."""
+    matrices = torch.zeros(4, rows, rows + TAPS - 1)
+    for row in range(rows):
         matrices[:, row, row : row + TAPS] = FILTERS
     return matrices
 
@@ -86,7 +86,7 @@ def _compensate(picture: Tensor, field: Tensor) -> Tensor:
     image = torch.arange(batch, device=device)[:, None, None].expand_as(top)
     blocks = batch * rows * columns
     windows = every[image, top, left].reshape(blocks, WINDOW, channels * WINDOW)
-    matrices = constant(device, _filter_matrices)
+    matrices = constant(device, filter_matrices, SIDE)
     half = torch.bmm(matrices[phase[..., 1].reshape(-1)], windows)  # (blocks, 24, C·31)
     half = half.reshape(blocks, SIDE * channels, WINDOW)
     full = torch.bmm(half, matrices[phase[..., 0].reshape(-1)].transpose(1, 2))  # (blocks, 24·C, 24)

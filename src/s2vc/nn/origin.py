@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from s2vc.nn.motion import BLOCK, FILTERS, LEVEL, MARGIN, SIDE, TAPS, constant, overlap
+from s2vc.nn.motion import BLOCK, LEVEL, MARGIN, SIDE, TAPS, constant, filter_matrices, overlap
 
 FINER = 16  # steps of a displacement in a quarter pixel
 AGREE = 4  # quarter pixels by which vectors of blocks that overlap may differ
@@ -43,10 +43,7 @@ class Origin:
 
 def _cell_filters() -> Tensor:
     """(32, 15): eight samples in four phases each, one after another, from the samples that they need."""
-    matrix = torch.zeros(CELL, PHASES, CELL + TAPS - 1)
-    for sample in range(CELL):
-        matrix[sample, :, sample : sample + TAPS] = FILTERS
-    return matrix.flatten(0, 1) / 64
+    return filter_matrices(CELL).transpose(0, 1).flatten(0, 1) / 64
 
 
 def interpolate(picture: Tensor) -> Tensor:
