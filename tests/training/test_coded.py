@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from s2vc.nn.tiny.config import TinyConfig
 from s2vc.nn.tiny.model import TinyModel
 from s2vc.training import coded as module
 from s2vc.training.checkpoint import read_weights
-from s2vc.training.coded import LOOK_BACK, CodedSampler, code_library
+from s2vc.training.coded import LOOK_BACK, CodedClip, CodedSampler, code_library, code_pictures, coded_name
 from s2vc.training.evaluate import code
 from s2vc.training.footage import Clip, Library
 
@@ -34,8 +36,12 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("coded")
 
 
-def coded_by(library, model, folder, **how):
-    return code_library(library, model, folder, longest=12, seed=3, **{"share": (0, 1), **how})
+def coded_by(library, model, folder, share=(0, 1), wait=lambda: None):
+    processes = SimpleNamespace(share=share, wait=wait)
+    found = code_library(
+        library, model, folder, code_pictures, name=coded_name(model), longest=12, seed=3, processes=processes
+    )
+    return [CodedClip(**arrays) for arrays in found]
 
 
 @torch.inference_mode()
@@ -64,7 +70,7 @@ def test_what_is_coded_is_augmented(library, mini, tmp_path, monkeypatch):
     module._open(mini)
     frames = library.clips[0].frames[:3]
     for number in (1, 2):
-        module._code(frames, 20, tmp_path / str(number), np.random.default_rng(number))
+        module._code(code_pictures, frames, 20, tmp_path / str(number), np.random.default_rng(number))
     one, other = (np.load(tmp_path / str(number) / "pictures.npy") for number in (1, 2))
     assert not np.array_equal(one, frames) and not np.array_equal(one, other)
 
@@ -74,8 +80,12 @@ def test_it_is_coded_once_and_in_shares(library, model, tmp_path, monkeypatch):
     changed.load_state_dict(model.state_dict())
     weight = next(changed.codec.parameters()).detach()
     weight[0] = 0
-    assert len(coded_by(library, changed, tmp_path, share=(1, 2))) == 1
-    assert len(coded_by(library, changed, tmp_path, share=(0, 2))) == 2
+
+    def other():
+        assert len(list(tmp_path.iterdir())) == 1
+        coded_by(library, changed, tmp_path, share=(0, 2))
+
+    assert len(coded_by(library, changed, tmp_path, share=(1, 2), wait=other)) == 2
 
     def never(*arguments, **more):
         raise AssertionError

@@ -43,11 +43,13 @@ def evaluations(run: Path) -> list[dict]:
 def test_the_smoke_recipe_trains_every_kind_of_stage(smoke):
     progress = read_checkpoint(smoke).progress
     kinds = [entry["kind"] for entry in progress.history]
-    assert kinds == ["prior", "intra", "inter", "cascade", "generator", "realism"]
+    assert kinds == ["prior", "intra", "inter", "cascade", "entropy", "generator", "realism"]
     by_stage = {entry["stage"]: entry for entry in evaluations(smoke)}
     error = {name: 1 / 10 ** (entry["psnr"] / 20) for name, entry in by_stage.items()}
     cost = {name: 0.4 * entry["bpp"] + error[name] for name, entry in by_stage.items()}
     assert cost["cascade"] < cost["intra"]
+    assert by_stage["entropy"]["bpp"] < 0.9 * by_stage["cascade"]["bpp"]
+    assert by_stage["entropy"]["psnr"] > by_stage["cascade"]["psnr"] - 0.1
 
 
 def test_what_was_trained_codes_a_file_that_decodes(smoke, tmp_path, scene, psnr):

@@ -84,7 +84,7 @@ def test_only_what_something_gives_can_begin_anew(tmp_path):
         ("      l1: 2.0", "      semantic: 1", 11, "semantic needs a teacher"),
         ("    kind: inter", "    kind: realism", 8, "needs a trained codec"),
         ("    kind: inter", "    kind: generator", 8, "a generator stage needs a trained codec"),
-        ("    kind: inter", "    kind: generator\n    train: [codec]", 7, "the codec stands still"),
+        ("    kind: inter", "    kind: generator\n    train: [codec]", 7, "all else stands still"),
         ("  - name: first", "  - name: prior", 7, "two stages are named prior"),
         (
             "data: {clips: [video]}",
@@ -105,7 +105,7 @@ def test_a_refusal_names_the_line(tmp_path, old, new, line, what):
 def test_an_impossible_order_is_refused_where_it_breaks(tmp_path):
     text = GOOD + "  - name: late\n    kind: prior\n    frames: 1\n    steps: 2\n"
     message = refusal(tmp_path, text)
-    assert message.startswith("13: stages.2.kind: a prior stage cannot follow a inter stage (first)")
+    assert message.startswith("13: stages.2.kind: a prior stage cannot follow an inter stage (first)")
 
 
 def test_dmd_needs_a_prior(tmp_path):

@@ -74,6 +74,10 @@ def assert_same(a: Path, b: Path) -> None:
 
 STAGES = {
     "cascade": [CASCADE],
+    "entropy": [
+        {"kind": "inter", "steps": 1, "frames": 2},
+        {"kind": "entropy", "steps": 5, "longest": 4},
+    ],
     "generator": [
         {"kind": "inter", "steps": 1, "frames": 2},
         {"kind": "generator", "steps": 5, "frames": 3, "longest": 8, "losses": {"flicker": 0.5}},
@@ -160,6 +164,23 @@ def test_a_generator_alone_needs_no_fields(write_recipe, tmp_path, footage, cach
     assert changed and all(name.startswith("generator.") for name in changed)
 
 
+def test_an_entropy_stage_changes_nothing_else(write_recipe, tmp_path, footage, cache):
+    before, after = tmp_path / "run", tmp_path / "after"
+    run(write_recipe({**CASCADE, "steps": 1}), before, footage, cache)
+    recipe = write_recipe({"kind": "entropy", "steps": 2, "longest": 4}, start=str(before))
+    assert len(run(recipe, after, footage, tmp_path / "cache")) == 2
+    assert not list((tmp_path / "cache").rglob("motion_*"))
+    found = [read_checkpoint(folder) for folder in (before, after)]
+    weights = [checkpoint.part("ema.") for checkpoint in found]
+    changed = {name for name, value in weights[0].items() if not torch.equal(value, weights[1][name])}
+    assert "entropy.frequencies" in changed
+    assert all(name.startswith("entropy.") for name in changed)
+    assert found[1].progress.pixels == 0 and found[1].progress.history[-1]["losses"] == {}
+    # What is trained by Gaussians' prices from here has their tables again.
+    run(write_recipe({**CASCADE, "steps": 1}, start=str(after)), tmp_path / "codec", footage, cache)
+    assert not read_checkpoint(tmp_path / "codec").tensors["ema.entropy.frequencies"].any()
+
+
 WORKER = """
 import json, sys
 from pathlib import Path
@@ -171,18 +192,47 @@ train(recipe, out, data=data, cache=cache, watch=lambda p, f: seen.append(f))
 """
 
 
-def start(rank: int, count: int, port: int, *arguments: Path) -> subprocess.Popen[bytes]:
-    env = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(count),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
-    command = [sys.executable, "-W", "ignore", "-c", WORKER, *map(str, arguments)]
-    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+def in_processes(count: int, script: str, *arguments: Path) -> None:
+    """A script in so many processes, as torchrun starts them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    places = {"WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
+    command = [sys.executable, "-W", "ignore", "-c", script, *map(str, arguments)]
+    ran = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, **{k: str(v) for k, v in {**places, "RANK": r, "LOCAL_RANK": r}.items()}},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for r in range(count)
+    ]
+    for process in ran:
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors.decode()
+
+
+GATHERING = """
+import torch
+from s2vc.training.processes import Processes
+processes = Processes()
+for rows in (
+    torch.full((2, 1, 3), bool(processes.rank)),
+    torch.full((2, 5), processes.rank - 300, dtype=torch.int16),
+    torch.full((2, 3), processes.rank / 3),
+):
+    both = processes.gathered(rows)
+    mine = 2 * processes.rank
+    assert len(both) == 4 and both.dtype == rows.dtype and torch.equal(both[mine : mine + 2], rows)
+    assert not torch.equal(both[:2], both[2:])
+processes.close()
+"""
+
+
+def test_processes_gather_rows_of_any_type():
+    """A checkpoint of two processes has what origins carry: flags and 16-bit numbers."""
+    in_processes(2, GATHERING)
 
 
 @pytest.mark.slow
@@ -197,16 +247,10 @@ def test_two_processes_train_as_one(write_recipe, tmp_path, footage, cache, mini
         {**CASCADE, "steps": 50, "losses": losses, "learning_rate": 2e-5, "muon_learning_rate": 2e-4},
         start=str(mini),
     )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     curves = []
     for count in (1, 2):
         out = tmp_path / f"of{count}"
-        ran = [start(rank, count, port, recipe, out, footage, cache) for rank in range(count)]
-        for process in ran:
-            _, errors = process.communicate()
-            assert process.returncode == 0, errors.decode()
+        in_processes(count, WORKER, recipe, out, footage, cache)
         curves.append(json.loads((out / "seen0.json").read_text()))
     assert len(curves[0]) == 50
     for figure, tolerance in (("loss", 1e-4), ("gradient", 1e-2)):

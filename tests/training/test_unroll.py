@@ -17,6 +17,7 @@ from s2vc.entropy.motion import motion_bits
 from s2vc.models.files import ModelFile, write_model
 from s2vc.nn.tiny.config import TinyConfig
 from s2vc.nn.tiny.model import TinyModel
+from s2vc.training.checkpoint import read_weights
 from s2vc.training.export import model_tensors
 from s2vc.training.unroll import Frames, Noise, initial_state, noise_shapes, unroll
 
@@ -27,19 +28,7 @@ def trained(mini) -> TinyModel:
     """The model that the mini model's file would be exported from."""
     file = ModelFile.open(mini)
     model = TinyModel(TinyConfig(**file.config)).requires_grad_(False).eval()
-    tensors = file.tensors()
-    state = {
-        name: torch.from_numpy(tensor).float()
-        for name, tensor in tensors.items()
-        if name.startswith(("codec.", "generator."))
-    }
-    state["entropy.hyper_index"] = torch.from_numpy(tensors["entropy.hyper.index"]).float()
-    for layer in ("trunk0", "trunk1", "head0", "first", "head1"):
-        one = 2.0 ** int(tensors[f"entropy.{layer}.shift"].item())
-        for part in ("weight", "bias"):
-            values = torch.from_numpy(tensors[f"entropy.{layer}.{part}"].astype(np.float32))
-            state[f"entropy.{layer}.{part}"] = values / one
-    model.load_state_dict(state)
+    model.load_state_dict(read_weights(mini).part("ema."))
     return model
 
 

@@ -73,6 +73,16 @@ class TinyFrameModel:
                 buffer.reference[0].permute(1, 2, 0).round().to("cpu", torch.uint8).contiguous().numpy()
             )
             motion = self.search(picture, reference, search_smoothness(kind.quality), memory.motion)
+        return self._analysis(buffer, kind, picture, motion, memory)
+
+    def _analysis(
+        self,
+        buffer: Buffer,
+        kind: FrameKind,
+        picture: Picture,
+        motion: NDArray[np.int16],
+        memory: TinyMemory,
+    ) -> TinyAnalysis:
         return TinyAnalysis(self, buffer, kind, picture, motion, memory)
 
     @torch.inference_mode()
@@ -219,7 +229,11 @@ class TinyAnalysis(TinyCoding):
             mean = self._prior_now[0]
         else:
             self._mean_now = mean = self.model.codec.second_mean(self.hidden, self.first)
-        values = self.model.rounding((self.y - mean)[0].cpu().numpy(), part.index)
+        return self._latent_symbols(part.name, mean, part.index)
+
+    def _latent_symbols(self, name: str, mean: Tensor, index: NDArray[np.uint8]) -> Integers:
+        """Symbols of one pass, zero where blocks are left alone."""
+        values = self.model.rounding((self.y - mean)[0].cpu().numpy(), index)
         return values if self._kept is None else values * self._kept
 
     def take(self, name: str, symbols: Integers) -> None:

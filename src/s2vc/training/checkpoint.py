@@ -20,9 +20,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from s2vc.entropy.tables import Tables
 from s2vc.errors import ModelError
 from s2vc.models import cards
 from s2vc.models.files import FORMAT, ModelFile, find_model
+from s2vc.training.recipe import Stage
+from s2vc.training.tables import frequencies_of
 
 CHECKPOINT = "checkpoint.safetensors"
 VERSION = 2  # 1 had neither slots nor a format's name
@@ -41,6 +44,7 @@ class Progress:
     pixels: int = 0
     autocast: bool = False
     footage: str = ""  # fingerprint of what sequences are drawn from
+    coded: str = ""  # name of the coded passages that the stage learns from
     guard: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -51,6 +55,17 @@ class Progress:
             "step": self.steps,
             "minutes": round(self.seconds / 60, 2),
             "mpixels": round(self.pixels / 1e6, 1),
+        }
+
+    def entry(self, stage: Stage) -> dict[str, Any]:
+        """What the history says of the stage that it stands in."""
+        return {
+            "stage": stage.name,
+            "kind": stage.kind,
+            "steps": self.stage_steps,
+            "minutes": round(self.stage_seconds / 60, 2),
+            "mpixels": round(self.stage_steps * stage.pixels / 1e6, 1),
+            "losses": {name: getattr(stage.losses, name) for name in stage.terms},
         }
 
 
@@ -67,6 +82,14 @@ class Checkpoint:
     def part(self, prefix: str) -> dict[str, Tensor]:
         """Tensors whose names begin with ``prefix``, without it."""
         return {k[len(prefix) :]: v for k, v in self.tensors.items() if k.startswith(prefix)}
+
+    def history(self) -> list[dict[str, Any]]:
+        """All that was trained, the stage that it stands in too."""
+        entries = [*self.progress.history]
+        if self.progress.stage_steps:
+            stage = Stage.model_validate(self.recipe["stages"][self.progress.stage])
+            entries.append(self.progress.entry(stage))
+        return entries
 
     def write(self, path: Path) -> None:
         """Write beside the name and rename, so that a kill never leaves half of one."""
@@ -200,4 +223,6 @@ def _exported_weights(model: ModelFile) -> dict[str, Tensor]:
                 weights[name] = value / 2.0 ** int(arrays[f"{layer}.shift"].item())
         else:
             weights[name] = value
+    tables = Tables.from_arrays({k.removeprefix("tables."): v for k, v in model.tensors("tables.").items()})
+    weights["entropy.frequencies"] = frequencies_of(tables)
     return weights

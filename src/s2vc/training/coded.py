@@ -1,7 +1,7 @@
-"""Footage as the encoder itself left it: what a ``generator`` stage learns from.
+"""Footage as the encoder itself left it: what ``generator`` and ``entropy`` stages learn from.
 
 An unrolled codec resembles the encoder; here search, hierarchy of qualities, rounding and what is left alone
-are the encoder's own. The codec stands still in such a stage, so all is coded once, before it begins.
+are the encoder's own. Symbols' values hardly change in such a stage, so all is coded once, before it begins.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import hashlib
 import os
 import shutil
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,14 +35,17 @@ from s2vc.nn.tiny.model import TinyModel
 from s2vc.training.augment import augmented
 from s2vc.training.export import model_tensors
 from s2vc.training.footage import Clip, Library
+from s2vc.training.processes import Processes
 from s2vc.training.sequences import Footage
 from s2vc.training.streams import Purpose, stream
 
-# frames, quality, where what comes of them is kept, what augmentation draws from
-Job = tuple[NDArray[np.uint8], int, Path, np.random.Generator]
+Arrays = dict[str, NDArray[Any]]
+# What of footage, frames (T, H, W, 3), is kept: given frames, quality and a generator for what is drawn.
+Coder = Callable[[TinyFrameModel, NDArray[np.uint8], int, np.random.Generator], Arrays]
+# coder, frames, quality, where what comes of them is kept, what is drawn from
+Job = tuple[Coder, NDArray[np.uint8], int, Path, np.random.Generator]
 
 LOOK_BACK = 3  # frames that the diffusion buffer of the next one depends on: one a level of the U-Net
-FIELDS = ("features", "reference", "intra", "pictures")
 
 
 @dataclass(frozen=True)
@@ -70,10 +74,21 @@ class CodedBatch:
     slots: list[int]
 
 
+@dataclass
+class _Process:
+    """What a coding process keeps from clip to clip."""
+
+    model: TinyFrameModel | None = None
+
+
+_process = _Process()
+
+
 class _Recorder(TinyFrameModel):
     """Keeps what pictures would be rendered from instead of rendering them."""
 
-    def start(self) -> None:
+    def __init__(self, like: TinyFrameModel) -> None:
+        super().__init__(like.codec, like.generator, like.symbols, like.device)
         self.seen: list[tuple[TinyFeatures, bool]] = []
 
     def render(
@@ -83,38 +98,46 @@ class _Recorder(TinyFrameModel):
         return [], state
 
 
-@dataclass
-class _Process:
-    """What a coding process keeps from clip to clip."""
+def encode(model: TinyFrameModel, frames: NDArray[np.uint8], quality: int, *, reconstruct: bool) -> int:
+    """Code frames (T, H, W, 3) with one I-frame; the number of bytes of all packets."""
+    count, height, width, _ = frames.shape
+    encoder = VideoEncoder(
+        model,
+        width,
+        height,
+        quality=quality,
+        keyint=count,
+        reset_period=model.reset_period,
+        reconstruct=reconstruct,
+    )
+    coded = [c for time, picture in enumerate(frames) for c in encoder.push(picture, time, 1)]
+    coded += encoder.flush()
+    return sum(len(packet.payload) for c in coded for packet in c.chunk.packets)
 
-    model: _Recorder | None = None
 
-
-_process = _Process()
-
-
-def _code(frames: NDArray[np.uint8], quality: int, folder: Path, random: np.random.Generator) -> None:
-    model = _process.model
-    assert model is not None
+def code_pictures(
+    model: TinyFrameModel, frames: NDArray[np.uint8], quality: int, random: np.random.Generator
+) -> Arrays:
+    """A ``Coder``: the arrays of :class:`CodedClip`, of augmented frames."""
     count, height, width, _ = frames.shape
     still = np.zeros((count, height // BLOCK, width // BLOCK, 2), np.int16)  # the encoder searches for itself
     footage = augmented(Footage(frames, still, None, np.full(count, -1)), random)
     frames = np.ascontiguousarray(footage.frames)
-    model.start()
-    encoder = VideoEncoder(
-        model, width, height, quality=quality, keyint=count, reset_period=model.reset_period, reconstruct=True
-    )
-    for time, picture in enumerate(frames):
-        for _ in encoder.push(picture, time, 1):
-            pass
-    for _ in encoder.flush():
-        pass
-    arrays = {
-        "features": np.stack([f.feature[0].cpu().numpy() for f, _ in model.seen]).astype(np.float16),
-        "reference": np.stack([f.reference[0].cpu().numpy() for f, _ in model.seen]).astype(np.float16),
-        "intra": np.array([intra for _, intra in model.seen]),
+    recorder = _Recorder(model)
+    encode(recorder, frames, quality, reconstruct=True)
+    return {
+        "features": np.stack([f.feature[0].cpu().numpy() for f, _ in recorder.seen]).astype(np.float16),
+        "reference": np.stack([f.reference[0].cpu().numpy() for f, _ in recorder.seen]).astype(np.float16),
+        "intra": np.array([intra for _, intra in recorder.seen]),
         "pictures": frames,
     }
+
+
+def _code(
+    coder: Coder, frames: NDArray[np.uint8], quality: int, folder: Path, random: np.random.Generator
+) -> None:
+    assert _process.model is not None
+    arrays = coder(_process.model, frames, quality, random)
     # Whole or not at all, also beside another process.
     temporary = folder.with_name(f"{folder.name}.tmp{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
@@ -127,39 +150,48 @@ def _code(frames: NDArray[np.uint8], quality: int, folder: Path, random: np.rand
         shutil.rmtree(temporary)
 
 
-def code_library(
-    library: Library, model: TinyModel, cache: Path, *, longest: int, seed: int, share: tuple[int, int]
-) -> list[CodedClip]:
-    """A passage of up to ``longest`` frames of every clip at a quality drawn for it, from ``cache``.
-
-    They were augmented as an unrolled codec's are. What is not there is coded first (some 13 bytes a pixel).
-    ``share`` (i, n) codes every n-th clip only, and returns what is there: n processes call this, wait for
-    each other, and call it again.
-    """
+def coded_name(model: TinyModel) -> str:
+    """What tells passages that one model's codec coded from those of another."""
     tensors = {name: t for name, t in model_tensors(model).items() if not name.startswith("generator.")}
     # Averaging weights makes 0 of −0, which codes the same.
     content = b"".join((tensors[name] + tensors[name].dtype.type(0)).tobytes() for name in sorted(tensors))
     content += "".join(name for name in WEIGHTLESS if getattr(model.config, name)).encode()
-    digest = hashlib.sha256(content).hexdigest()[:16]
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def code_library(
+    library: Library,
+    model: TinyModel,
+    cache: Path,
+    coder: Coder,
+    *,
+    name: str,
+    longest: int,
+    seed: int,
+    processes: Processes,
+) -> list[Arrays]:
+    """What a coder keeps of a passage of up to ``longest`` frames of every clip, memory-mapped.
+
+    Each has a quality that was drawn for it. What is not in ``cache`` under this name (``coded_name`` of the
+    model) is coded first, in equal shares by all processes.
+    """
+    rank, count = processes.share
     folders: list[Path] = []
     jobs: list[Job] = []
     # Shuffled, for a share that is every n-th of them: a clip's scales come one after another.
     for number, clip in enumerate(sorted(library.clips, key=_key)):
         random = stream(seed, Purpose.CODED, _key(clip))
         quality = int(random.integers(0, 64))
-        count = min(longest, len(clip.frames))
-        start = int(random.integers(0, len(clip.frames) - count + 1))
-        folder = cache / f"{clip.name}-{seed}-{start}-{count}-{quality}-{digest}"
+        length = min(longest, len(clip.frames))
+        start = int(random.integers(0, len(clip.frames) - length + 1))
+        folder = cache / f"{clip.name}-{seed}-{start}-{length}-{quality}-{name}"
         folders.append(folder)
-        if not folder.exists() and number % share[1] == share[0]:
-            jobs.append((clip.frames[start : start + count], quality, folder, random))
+        if not folder.exists() and number % count == rank:
+            jobs.append((coder, clip.frames[start : start + length], quality, folder, random))
     if jobs:
-        _code_all(jobs, model, cache, workers=max(1, (os.cpu_count() or 1) // share[1]))
-    return [
-        CodedClip(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in FIELDS))
-        for folder in folders
-        if folder.exists()
-    ]
+        _code_all(jobs, model, cache, workers=max(1, (os.cpu_count() or 1) // count))
+    processes.wait()
+    return [{path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")} for folder in folders]
 
 
 def _key(clip: Clip) -> int:
@@ -183,10 +215,25 @@ def _open(path: Path) -> None:
     torch.set_num_threads(1)
     loaded = load_frame_model(ModelFile.open(path), torch.device("cpu"))
     assert isinstance(loaded, TinyFrameModel)
-    _process.model = _Recorder(loaded.codec, loaded.generator, loaded.symbols, loaded.device)
+    _process.model = loaded
 
 
-class CodedSampler:
+class Counters:
+    """How many samples each slot has given."""
+
+    def __init__(self, slots: Sequence[int]) -> None:
+        self.done = dict.fromkeys(slots, 0)
+
+    def state(self) -> NDArray[np.int64]:
+        """(slots, 1)."""
+        return np.array([[count] for count in self.done.values()], np.int64)
+
+    def restore(self, state: NDArray[np.int64]) -> None:
+        """Go on from what ``state`` said of the same slots."""
+        self.done = dict(zip(self.done, state[:, 0].tolist(), strict=True))
+
+
+class CodedSampler(Counters):
     """Endless batches of crops of coded clips, deterministic given seed and stage.
 
     A slot's n-th window is a function of seed, stage, slot and n.
@@ -210,15 +257,7 @@ class CodedSampler:
         self.frames, self.crop, self.seed, self.stage = frames, crop, seed, stage
         sizes = np.array([float(np.prod(clip.pictures.shape[:3])) for clip in self.clips])
         self.weights = sizes / sizes.sum()
-        self.done = dict.fromkeys(slots, 0)
-
-    def state(self) -> NDArray[np.int64]:
-        """(slots, 1): windows that each slot has given."""
-        return np.array([[count] for count in self.done.values()], np.int64)
-
-    def restore(self, state: NDArray[np.int64]) -> None:
-        """Go on from what ``state`` said of the same slots."""
-        self.done = dict(zip(self.done, state[:, 0].tolist(), strict=True))
+        super().__init__(slots)
 
     def next(self) -> CodedBatch:
         """The next window of every slot."""

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from s2vc.entropy.tables import Tables, default_scales
 from s2vc.errors import OutputError
 from s2vc.models import cards
 from s2vc.models.files import ModelFile, write_model
@@ -18,6 +17,7 @@ from s2vc.nn.tiny.config import TinyConfig
 from s2vc.nn.tiny.model import TinyModel
 from s2vc.perceptual import file_sha256
 from s2vc.training.checkpoint import Checkpoint, check_geometry, load_exactly, read_weights
+from s2vc.training.tables import tables_of
 
 TRAINED_ON = {
     "lpips-vgg": "LPIPS on VGG-16",
@@ -33,7 +33,7 @@ def model_tensors(model: TinyModel) -> dict[str, NDArray[Any]]:
         for name, value in getattr(model, part).state_dict().items():
             tensors[f"{part}.{name}"] = value.detach().cpu().contiguous().numpy().astype(np.float16)
     tensors |= {f"entropy.{name}": array for name, array in model.entropy.export().items()}
-    tables = Tables.gaussian(default_scales()).to_arrays()
+    tables = tables_of(model.entropy.frequencies).to_arrays()
     return tensors | {f"tables.{name}": array for name, array in tables.items()}
 
 
@@ -64,16 +64,7 @@ def _card(written: ModelFile, found: Checkpoint, model: TinyModel, checkpoint: P
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
     data = found.recipe.get("data", {})
     folders = [place for key in ("clips", "sequences", "images", "shards") for place in data.get(key, [])]
-    history = [*found.progress.history]
-    if found.progress.stage_steps:
-        stage = found.recipe["stages"][found.progress.stage]
-        minutes = round(found.progress.stage_seconds / 60, 2)
-        steps = found.progress.stage_steps
-        mpixels = round(steps * stage["batch"] * stage["frames"] * stage["crop"] ** 2 / 1e6, 1)
-        losses = {k: v for k, v in stage["losses"].items() if v}
-        history.append(
-            {"stage": stage["name"], "steps": steps, "minutes": minutes, "mpixels": mpixels, "losses": losses}
-        )
+    history = found.history()
     metrics = {name.replace("_", "-") for entry in history for name in entry.get("losses", {})}
     metrics |= {name for entry in history for name in entry.get("trained_on", ())}
     trained = [f"`{name}` ({TRAINED_ON[name]})" for name in sorted(metrics & TRAINED_ON.keys())]

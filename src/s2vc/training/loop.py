@@ -35,6 +35,7 @@ from s2vc.training.realism import Discriminator
 from s2vc.training.recipe import PARTS, Recipe, Stage, load_recipe
 from s2vc.training.semantic import FeatureCache, Projection
 from s2vc.training.stage import Context, StageRun
+from s2vc.training.stages import STAGES
 from s2vc.training.stopping import stop_asked
 
 CHECKPOINT_SECONDS = 300
@@ -96,12 +97,13 @@ class Trainer:
         self.progress = Progress()
         self._resumed: Checkpoint | None = None
         sources = find_sources(root, recipe.data)
-        moving = any(stage.kind != "generator" for stage in recipe.stages)  # the encoder searches for itself
+        # Where footage is coded, the encoder searches for itself.
+        moving = any(not STAGES[stage.kind].coded for stage in recipe.stages)
         prepare(sources, cache, passes(recipe.data, moving), warn=self.log.warn, share=processes.share)
         processes.wait()
         library = load_library(root, recipe.data, cache, sources, self.log.warn)
         self.progress.footage = library.fingerprint()
-        self.context = Context(recipe, self.model, processes, library, self.progress, cache / "coded")
+        self.context = Context(recipe, self.model, processes, library, self.progress, cache)
         if any(stage.losses.semantic for stage in recipe.stages):
             assert recipe.teacher is not None
             self.context.features = FeatureCache(cache, recipe.teacher)
@@ -148,11 +150,7 @@ class Trainer:
         self.model.load_state_dict(new, strict=False)
         for key, value in new.items():
             self.ema[key].copy_(value)
-        self.progress.history = [*found.progress.history]
-        if found.progress.stage_steps:
-            losses = found.recipe["stages"][found.progress.stage]["losses"]
-            used = {name: weight for name, weight in losses.items() if weight}
-            self.progress.history.append({"run": str(name), **found.progress.figures(), "losses": used})
+        self.progress.history = found.history()
 
     def _take(self, found: Checkpoint) -> None:
         for key, value in found.part("ema.").items():
@@ -242,10 +240,10 @@ class Trainer:
         deadline = math.inf if budget_minutes is None else time.monotonic() + budget_minutes * 60
         while self.progress.stage < len(self.recipe.stages):
             stage = self.recipe.stages[self.progress.stage]
-            if stage.kind == "generator" and not self.progress.stage_steps:
-                # Files will be coded with the averaged weights: so is what the generator learns from.
-                self.model.load_state_dict(self.ema)
-            run = StageRun(self.context, stage, self.progress.stage)
+            make = STAGES[stage.kind]
+            if not self.progress.stage_steps:
+                make.prepare(stage, self.model, self.ema)
+            run = make(self.context, stage, self.progress.stage)
             if self._resumed is not None:
                 run.restore(self._resumed)
                 self._resumed = None
@@ -253,6 +251,7 @@ class Trainer:
             with stop_asked() as asked:
                 done = self._run_stage(run, lambda: asked.is_set() or time.monotonic() > deadline, watch)
             if done:
+                run.finish(self.ema)
                 self._finish_stage(stage, run)
             else:
                 self.save(run)
@@ -271,24 +270,11 @@ class Trainer:
             weights = {k.removeprefix(part): v for k, v in self.ema.items() if k.startswith(part)}
             self.context.auxiliary["prior"] = frozen_copy(self.model.config, weights, self.processes.device)
             self.context.auxiliary.pop("fake", None)
-        progress.history.append(
-            {
-                "stage": stage.name,
-                "kind": stage.kind,
-                "steps": progress.stage_steps,
-                "minutes": round(progress.stage_seconds / 60, 2),
-                "mpixels": round(progress.stage_steps * self._pixels(stage) / 1e6, 1),
-                "losses": {k: getattr(stage.losses, k) for k in stage.losses.used},
-            }
-        )
+        progress.history.append(progress.entry(stage))
         progress.stage += 1
-        progress.stage_steps, progress.stage_seconds, progress.guard = 0, 0.0, {}
+        progress.stage_steps, progress.stage_seconds, progress.coded, progress.guard = 0, 0.0, "", {}
         self.save(None)
         self._evaluate(stage, run)
-
-    @staticmethod
-    def _pixels(stage: Stage) -> int:
-        return stage.batch * stage.frames * stage.crop**2
 
     def _run_stage(self, run: StageRun, ends: Callable[[], bool], watch: Watch | None) -> bool:
         """Train a stage to its end (True), or until the run ends in one of the processes (False)."""
@@ -317,7 +303,7 @@ class Trainer:
             progress.seconds += seconds
             progress.stage_steps += 1
             progress.steps += 1
-            progress.pixels += self._pixels(stage)
+            progress.pixels += stage.pixels
             for key, value in figures.items():
                 sums[key] = sums.get(key, 0.0) + value
                 counts[key] = counts.get(key, 0) + 1
@@ -325,7 +311,7 @@ class Trainer:
                 watch(replace(progress), figures)
             if progress.seconds - logged > LOG_SECONDS:
                 means = {key: round(value / counts[key], 5) for key, value in sums.items()}
-                rate = counts["loss"] * self._pixels(stage) / (progress.seconds - logged) / 1e6
+                rate = counts["loss"] * stage.pixels / (progress.seconds - logged) / 1e6
                 self._report(stage, means, rate)
                 sums, counts, logged = {}, {}, progress.seconds
             if progress.seconds - saved > CHECKPOINT_SECONDS:

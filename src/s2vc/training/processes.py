@@ -73,9 +73,10 @@ class Processes:
         """Rows of all processes, in their order."""
         if self.count == 1:
             return rows
-        parts = [torch.empty_like(rows) for _ in range(self.count)]
-        dist.all_gather(parts, rows.contiguous())
-        return torch.cat(parts)
+        content = rows.contiguous().view(torch.uint8)  # gloo knows neither bool nor int16
+        parts = [torch.empty_like(content) for _ in range(self.count)]
+        dist.all_gather(parts, content)
+        return torch.cat(parts).view(rows.dtype)
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """A parameter that this process had no use for counts as zero."""

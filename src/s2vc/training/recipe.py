@@ -12,13 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from s2vc.errors import InputError
 from s2vc.nn.tiny.config import TinyConfig
 
-Kind = Literal["vae", "prior", "intra", "inter", "cascade", "generator", "realism"]
+Kind = Literal["vae", "prior", "intra", "inter", "cascade", "entropy", "generator", "realism"]
 KINDS: tuple[Kind, ...] = (
     "vae",
     "prior",
     "intra",
     "inter",
     "cascade",
+    "entropy",
     "generator",
     "realism",
 )  # in their order
@@ -47,9 +48,14 @@ PARTS: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }
 
-GENERATOR_PARTS = ("generator", "csg", "tcg")
+# What a stage trains at most where the rest of the model stands still.
+ALONE: dict[Kind, tuple[str, ...]] = {"entropy": ("entropy",), "generator": ("generator", "csg", "tcg")}
 
 Weight = Annotated[float, Field(ge=0)]
+
+
+def _a(kind: Kind) -> str:
+    return f"an {kind}" if kind[0] in "aei" else f"a {kind}"
 
 
 class _Strict(BaseModel):
@@ -115,6 +121,16 @@ class Stage(_Strict):
     noise_high: float = Field(120.0, gt=0)
     checkpointing: bool = False  # activations are computed twice rather than kept
 
+    @property
+    def terms(self) -> list[str]:
+        """Terms of its loss beside the rate."""
+        return [] if self.kind == "entropy" else self.losses.used
+
+    @property
+    def pixels(self) -> int:
+        """Pixels that a step trains on; of symbols alone, none."""
+        return 0 if self.kind == "entropy" else self.batch * self.frames * self.crop**2
+
     @model_validator(mode="after")
     def _sound(self) -> Stage:
         if (self.minutes is None) == (self.steps is None):
@@ -125,10 +141,11 @@ class Stage(_Strict):
             raise ValueError("an intra stage sees I-frames only: give frames 1 and longest 1")
         if self.kind in ("inter", "cascade") and self.frames < 2:
             raise ValueError(f"a {self.kind} stage needs frames 2 or more")
-        if self.kind == "generator" and not {*self.train} <= {*GENERATOR_PARTS}:
-            raise ValueError(
-                f"a generator stage trains of {', '.join(GENERATOR_PARTS)}: the codec stands still"
-            )
+        if not {*self.train} <= {*ALONE.get(self.kind, self.train)}:
+            parts = ", ".join(ALONE[self.kind])
+            raise ValueError(f"{_a(self.kind)} stage trains of {parts}: all else stands still")
+        if self.kind == "entropy" and self.losses != Losses():
+            raise ValueError("an entropy stage has the rate alone: give it no losses")
         if self.longest < self.frames:
             raise ValueError(f"longest {self.longest} is less than frames {self.frames}")
         if self.noise_high <= self.noise_low:
@@ -225,14 +242,15 @@ def _check_stage(recipe: Recipe, stage: Stage, before: list[Stage], place: tuple
     for earlier in before:
         if KINDS.index(earlier.kind) > KINDS.index(stage.kind):
             raise _Impossible(
-                f"a {stage.kind} stage cannot follow a {earlier.kind} stage ({earlier.name}): "
+                f"{_a(stage.kind)} stage cannot follow {_a(earlier.kind)} stage ({earlier.name}): "
                 f"the order is {', '.join(KINDS)}",
                 *place,
                 "kind",
             )
     kinds = [s.kind for s in before]
-    if stage.kind in ("generator", "realism") and not recipe.start and not set(kinds) & set(CODEC_KINDS):
-        what = f"a {stage.kind} stage needs a trained codec: put a stage before it, or start from a run"
+    trained = recipe.start or set(kinds) & set(CODEC_KINDS)
+    if KINDS.index(stage.kind) > KINDS.index("cascade") and not trained:
+        what = f"{_a(stage.kind)} stage needs a trained codec: put a stage before it, or start from a run"
         raise _Impossible(what, *place, "kind")
     parts = PARTS[recipe.preset]
     for key in ("train", "freeze"):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from s2vc.errors import InputError, S2vcError
@@ -18,11 +20,10 @@ from s2vc.nn.tiny.generator import TinyGenerator
 from s2vc.nn.tiny.model import TinyModel
 from s2vc.training import losses as terms_of
 from s2vc.training.checkpoint import Checkpoint, Progress, optimiser_tensors, restore_optimiser
-from s2vc.training.coded import LOOK_BACK, CodedBatch, CodedClip, CodedSampler, code_library
-from s2vc.training.feed import Feed
+from s2vc.training.coded import Arrays, Coder, code_library, coded_name
 from s2vc.training.footage import Library
 from s2vc.training.optim import GraphedUpdate, Muon, Update, split_parameters
-from s2vc.training.prior import denoising_loss, frozen_copy, noise_levels, prior_weights
+from s2vc.training.prior import frozen_copy, noise_levels, prior_weights
 from s2vc.training.processes import Processes
 from s2vc.training.realism import (
     CRITIC_RATE,
@@ -34,19 +35,9 @@ from s2vc.training.realism import (
     fake_score_loss,
 )
 from s2vc.training.recipe import PARTS, Recipe, Stage
-from s2vc.training.sampler import Batch, Sampler
 from s2vc.training.semantic import FeatureCache, Projection
 from s2vc.training.streams import Purpose, StepStreams, on_device
-from s2vc.training.unroll import (
-    Frames,
-    Noise,
-    State,
-    captured,
-    code_frame,
-    initial_state,
-    noise_shapes,
-    unroll,
-)
+from s2vc.training.unroll import State, code_frame
 
 # What Muon does not suit: the transform (near its start by design) and what is read as a number, not a map.
 NOT_FOR_MUON = ("transform", "log_step", "entropy.")
@@ -55,8 +46,6 @@ NOT_FOR_MUON = ("transform", "log_step", "entropy.")
 # Table indices of z are numbers around ten that every frame pays for.
 RATES = {"transform": 3e-4, "log_step": 5.0, "hyper_index": 100.0}
 PLAIN = ["psnr", "psnr_reference", "bpp_intra", "bpp_inter"]  # figures that no gradient comes from
-GENERATOR, EVERYTHING = ["generator"], ["codec", "entropy", "generator"]
-GENERATOR_KINDS = ("prior", "generator", "realism")  # they train it unless the recipe says otherwise
 
 
 @dataclass
@@ -68,7 +57,7 @@ class Context:
     processes: Processes
     library: Library
     progress: Progress
-    coded: Path  # folder of what the encoder made of the footage
+    cache: Path  # folder of what is made of the footage once
     features: FeatureCache | None = None
     auxiliary: dict[str, nn.Module] = field(default_factory=dict)
     code: Callable[..., tuple[Buffer, Tensor, list[Tensor]]] = code_frame
@@ -83,8 +72,23 @@ class Shown:
     x0: Tensor
 
 
-class StageRun:
+class Batches(Protocol):
+    """Endless batches of some slots; each has their numbers as ``slots``."""
+
+    def next(self) -> Any: ...
+
+    def state(self) -> NDArray[np.int64]:
+        """(slots, …): where each slot is."""
+        ...
+
+    def restore(self, state: NDArray[np.int64]) -> None: ...
+
+
+class StageRun(ABC):
     """A stage that is being trained; ``step`` does one step and says what it saw."""
+
+    trains: ClassVar[list[str]]  # parts that learn where the recipe names none
+    coded: ClassVar = False  # whether it learns from what the encoder made of the footage
 
     def __init__(self, context: Context, stage: Stage, number: int) -> None:
         self.context, self.stage, self.number = context, stage, number
@@ -96,12 +100,8 @@ class StageRun:
                 f"stage {stage.name}: batch {stage.batch} does not divide by {count} processes: change one"
             )
         mine = stage.batch // count
-        slots = range(rank * mine, (rank + 1) * mine)
-        self.sampler: Sampler | Feed | CodedSampler = (
-            self._make_coded(slots) if stage.kind == "generator" else self._make_sampler(slots)
-        )
-        self.state = initial_state(self.model, mine, stage.crop, stage.crop, self.device)
-        self.frames: nn.Module | None = None  # made at the first step
+        self.sampler = self._make_sampler(range(rank * mine, (rank + 1) * mine))
+        self.state: State | None = None  # what slots carry from step to step
         self.shown: Shown | None = None
         self._unread: tuple[list[str], Tensor, Tensor, int] | None = None  # figures of the step before
         self.guard = Guard(**context.progress.guard)
@@ -109,59 +109,48 @@ class StageRun:
         self._make_networks()
         self._make_optimisers()
 
-    def _make_sampler(self, slots: Sequence[int]) -> Sampler | Feed:
+    def _coded(self, folder: str, coder: Coder) -> list[Arrays]:
+        """What a coder keeps of all clips, in a folder of the cache."""
         context, stage = self.context, self.stage
-
-        def make(slots: Sequence[int]) -> Sampler:
-            return Sampler(
-                context.library,
-                slots=slots,
-                frames=stage.frames,
-                crop=stage.crop,
-                longest=stage.longest,
-                short_share=stage.short_share,
-                still_share=stage.still_share,
-                reset_period=self.model.config.reset_period,
-                seed=context.recipe.seed,
-                stage=self.number,
-                features=context.features if stage.losses.semantic else None,
-            )
-
-        sampler = make(slots)  # here, so that what is wrong with the footage is said here
-        if self.device.type == "cpu":
-            return sampler
-        return Feed(make, slots, workers=max(1, (os.cpu_count() or 1) // self.processes.count - 1))
-
-    def _make_coded(self, slots: Sequence[int]) -> CodedSampler:
-        context, stage, processes = self.context, self.stage, self.processes
-
-        def coded(share: tuple[int, int]) -> list[CodedClip]:
-            return code_library(
-                context.library,
-                self.model,
-                context.coded,
-                longest=stage.longest,
-                seed=context.recipe.seed,
-                share=share,
-            )
-
-        coded(processes.share)
-        processes.wait()
-        return CodedSampler(
-            coded((0, 1)),
-            slots=slots,
-            frames=stage.frames,
-            crop=stage.crop,
+        # A stage that goes on learns from what it began with, though the model has moved.
+        context.progress.coded = context.progress.coded or coded_name(self.model)
+        return code_library(
+            context.library,
+            self.model,
+            context.cache / folder,
+            coder,
+            name=context.progress.coded,
+            longest=stage.longest,
             seed=context.recipe.seed,
-            stage=self.number,
+            processes=self.processes,
         )
+
+    @classmethod
+    def prepare(cls, stage: Stage, model: TinyModel, ema: dict[str, Tensor]) -> None:
+        """What is changed in weights and averaged weights before a stage's first step."""
+        if cls.coded:
+            # Files will be coded with the averaged weights: so is what such a stage learns from.
+            model.load_state_dict(ema)
+
+    @abstractmethod
+    def _make_sampler(self, slots: Sequence[int]) -> Batches: ...
+
+    @abstractmethod
+    def _terms(self, batch: Any, streams: StepStreams) -> tuple[terms_of.Terms, terms_of.Seen | None]:
+        """The loss's terms of these slots, and the pictures that critics learn from."""
+
+    def _names(self) -> list[str]:
+        """The terms that there may be."""
+        return ["rate", *self.stage.losses.used]
+
+    def finish(self, ema: dict[str, Tensor]) -> None:  # noqa: B027
+        """What is left to do with the averaged weights when the stage has ended."""
 
     # -- what is trained --------------------------------------------------------------------------------
 
     def _choose_parameters(self) -> None:
         stage, parts = self.stage, PARTS["tiny"]
-        wanted = stage.train or (GENERATOR if stage.kind in GENERATOR_KINDS else EVERYTHING)
-        chosen = tuple(prefix for part in wanted for prefix in parts[part])
+        chosen = tuple(prefix for part in stage.train or self.trains for prefix in parts[part])
         dropped = [part for part in self.context.recipe.drop if part in parts]
         frozen = tuple(prefix for part in (*stage.freeze, *dropped) for prefix in parts[part])
         for name, parameter in self.model.named_parameters():
@@ -249,7 +238,8 @@ class StageRun:
         """
         if self._unread is not None:
             self._read(*self._unread)
-        tensors = {f"carried.{k}": self.processes.gathered(v) for k, v in self.state.tensors().items()}
+        carried = {} if self.state is None else self.state.tensors()
+        tensors = {f"carried.{k}": self.processes.gathered(v) for k, v in carried.items()}
         tensors["sampler"] = self.processes.gathered(torch.from_numpy(self.sampler.state()).to(self.device))
         return {k: v.cpu() for k, v in tensors.items()} | optimiser_tensors(self.optimisers | self.critics)
 
@@ -258,7 +248,8 @@ class StageRun:
         tensors = checkpoint.tensors
         if "sampler" not in tensors:
             return  # written between two stages
-        stage, batch, crop = self.stage, len(tensors["sampler"]), tensors["carried.reference"].shape[-1]
+        stage, batch, carried = self.stage, len(tensors["sampler"]), checkpoint.part("carried.")
+        crop = carried["reference"].shape[-1] if carried else stage.crop
         if (batch, crop) != (stage.batch, stage.crop):
             raise InputError(
                 f"the checkpoint's stage {stage.name} had batch {batch} and crop {crop}: "
@@ -267,8 +258,8 @@ class StageRun:
         mine = stage.batch // self.processes.count
         rows = slice(self.processes.rank * mine, (self.processes.rank + 1) * mine)
         self.sampler.restore(tensors["sampler"][rows].cpu().numpy())
-        carried = {name: tensors[f"carried.{name}"][rows] for name in self.state.tensors()}
-        self.state = State.of({name: t.to(self.device).contiguous() for name, t in carried.items()})
+        if carried:
+            self.state = State.of({k: v[rows].to(self.device).contiguous() for k, v in carried.items()})
         for name, optimiser in (self.optimisers | self.critics).items():
             restore_optimiser(name, optimiser, checkpoint)
 
@@ -280,13 +271,7 @@ class StageRun:
         progress = self.context.progress
         batch = self.sampler.next()
         streams = StepStreams(self.context.recipe.seed, progress.steps, batch.slots, self.device)
-        seen = None
-        if isinstance(batch, CodedBatch):
-            terms = self._generator_terms(batch, streams)
-        elif self.stage.kind == "prior":
-            terms = self._prior_terms(on_device(batch.pictures[:, 0], self.device).float(), streams)
-        else:
-            terms, seen = self._codec_terms(batch, streams)
+        terms, seen = self._terms(batch, streams)
         # What has to be read waits for the device. A GPU's figures are read a step later.
         asked = (*self._sums(terms), self._learn(terms), progress.steps)
         late = self.device.type != "cpu" and not self.critics
@@ -298,70 +283,6 @@ class StageRun:
             figures["realism_off"] = 1.0
         progress.guard = vars(self.guard).copy() if self.critics else {}
         return figures
-
-    def _generator_terms(self, batch: CodedBatch, streams: StepStreams) -> terms_of.Terms:
-        stage, autocast = self.stage, self.context.progress.autocast
-        intra = on_device(batch.intra, self.device)
-        feature, reference, pictures = (
-            t.to(self.device) for t in (batch.feature, batch.reference, batch.pictures)
-        )
-        levels = self.model.generator.empty_levels(len(pictures), stage.crop, stage.crop, self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=autocast):
-            x0, _ = self.model.generator(feature, reference, intra, levels)
-        x0, reference, pictures = (t[:, LOOK_BACK:] for t in (x0, reference, pictures))
-        self.shown = Shown(pictures, reference, x0.detach())
-        terms = terms_of.generator_terms(stage, x0, reference, pictures)
-        if stage.losses.flicker:
-            terms_of.flicker_term(terms, stage, x0, pictures, batch.intra[:, LOOK_BACK:])
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=autocast):
-            self._seen_terms(terms, x0, pictures, batch.slots, streams)
-        return terms
-
-    def _prior_terms(self, pictures: Tensor, streams: StepStreams) -> terms_of.Terms:
-        (uniform,) = streams.uniform(Purpose.SIGMA, ())
-        (noise,) = streams.normal(Purpose.NOISE, tuple(pictures.shape[1:]))
-        terms = terms_of.Terms({}, {})
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.context.progress.autocast):
-            sigma = noise_levels(self.stage, uniform)
-            terms.add("denoising", 1.0, denoising_loss(self.model.generator, pictures, sigma, noise))
-        return terms
-
-    def _codec_terms(self, batch: Batch, streams: StepStreams) -> tuple[terms_of.Terms, terms_of.Seen | None]:
-        stage, context, losses = self.stage, self.context, self.stage.losses
-        if "motion" in context.recipe.drop:
-            batch.motion[:] = 0
-        pictures = on_device(batch.pictures, self.device).float()
-        autocast = context.progress.autocast
-        uniform = streams.uniform(Purpose.ROUNDING, *noise_shapes(self.model, stage.frames, stage.crop))
-        fields = (batch.motion, batch.intra, batch.reset, batch.quality)
-        motion, intra, reset, quality = (on_device(field, self.device) for field in fields)
-        noise = Noise(uniform[0] - 0.5, uniform[1] - 0.5)
-        given = (pictures, motion, intra, reset, quality, noise, self.state)
-        if self.frames is None:
-            frames = Frames(
-                self.model,
-                autocast=autocast,
-                cascade=stage.kind != "inter",
-                checkpointing=stage.checkpointing,
-                code=context.code,
-            )
-            self.frames = frames if self.device.type == "cpu" else captured(frames, *given)
-        result = unroll(self.frames, *given)
-        self.state = result.state
-        self.shown = Shown(pictures, result.reference.detach(), result.x0.detach())
-        terms = terms_of.codec_terms(stage, result, pictures, batch, quality, context.progress.stage_steps)
-        if losses.temporal:
-            terms_of.temporal_term(terms, stage, result, pictures, batch)
-        if losses.flicker:
-            terms_of.flicker_term(terms, stage, result.x0, pictures, batch.intra)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=autocast):
-            if losses.semantic:
-                projection = context.auxiliary["projection"]
-                terms_of.semantic_term(terms, stage, self.model, projection, result, batch)
-            if self.flow is not None:
-                terms_of.motion_term(terms, stage, self.flow, result, pictures, batch, streams)
-            seen = self._seen_terms(terms, result.x0, pictures, batch.slots, streams)
-        return terms, seen
 
     def _seen_terms(
         self, terms: terms_of.Terms, x0: Tensor, pictures: Tensor, slots: list[int], streams: StepStreams
@@ -399,10 +320,7 @@ class StageRun:
 
     def _sums(self, terms: terms_of.Terms) -> tuple[list[str], Tensor]:
         """Names of figures, and their sums and counts over all processes (2, N) on the device."""
-        stage = self.stage
-        names = ["loss", "denoising"] if stage.kind == "prior" else ["loss", "rate", *stage.losses.used]
-        if stage.kind != "prior":
-            names += PLAIN
+        names = ["loss", *self._names(), *PLAIN]
         terms.figures["loss"] = (torch.stack(list(terms.weighted.values())).sum().detach(), 1.0)
         absent = (torch.zeros((), device=self.device), 0.0)
         pairs = [terms.figures.get(name, absent) for name in names]

@@ -28,6 +28,7 @@ class Purpose(IntEnum):
     CRITIC_SIGMA = 6
     CRITIC_NOISE = 7
     CODED = 8  # keyed by a clip's name
+    COUNTED = 9  # keyed by step
 
 
 def _seed(seed: int, purpose: Purpose, *key: int) -> np.random.SeedSequence:

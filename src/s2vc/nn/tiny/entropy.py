@@ -13,6 +13,7 @@ from s2vc.nn.tiny.config import TinyConfig
 
 TABLES = 64
 BANDS = 8
+REACH = 127  # of the widest table: its symbols are −REACH..REACH
 
 
 def round_through(x: Tensor) -> Tensor:
@@ -77,7 +78,11 @@ def motion_planes(motion: Tensor) -> Tensor:
 
 
 class EntropyTwin(nn.Module):
-    """Soft table indices: their rounded-down values are what the integer model says. All in float32."""
+    """Soft table indices: their rounded-down values are what the integer model says. All in float32.
+
+    frequencies: (TABLES − 1, 2 REACH + 2), what tables 1..63 give −REACH..REACH and escape, as whole numbers;
+    all zero where they are those of the Gaussians, by which the codec is trained.
+    """
 
     def __init__(self, config: TinyConfig) -> None:
         super().__init__()
@@ -88,6 +93,8 @@ class EntropyTwin(nn.Module):
         self.head0 = IntegerConv(c.entropy_trunk + c.latent, c.latent, 1, 8)
         self.first = IntegerConv(c.latent, c.entropy_first, 3, 8)
         self.head1 = IntegerConv(c.entropy_trunk + c.latent + c.entropy_first, c.latent, 1, 8)
+        self.frequencies: Tensor
+        self.register_buffer("frequencies", torch.zeros(TABLES - 1, 2 * REACH + 2))
         for head in (self.head0, self.head1):
             nn.init.constant_(head.bias, 12.0)
 
@@ -122,13 +129,14 @@ class EntropyTwin(nn.Module):
         return arrays
 
 
+LOWEST = -8  # index that the curve of scales goes on to below skip, for training
 SCALE_MIN, SCALE_MAX = 0.14, 24.0
 LOG_STEP = math.log(SCALE_MAX / SCALE_MIN) / (TABLES - 2)
 
 
 def scale_of(index: Tensor) -> Tensor:
     """Standard deviation of the Gaussian of a (soft) table index; below 1 the curve goes on for training."""
-    return SCALE_MIN * torch.exp((index.clamp(-8, TABLES - 1) - 1) * LOG_STEP)
+    return SCALE_MIN * torch.exp((index.clamp(LOWEST, TABLES - 1) - 1) * LOG_STEP)
 
 
 def gaussian_bits(symbols: Tensor, scale: Tensor) -> Tensor:
