@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -176,6 +177,15 @@ def test_an_entropy_stage_changes_nothing_else(write_recipe, tmp_path, footage, 
     assert "entropy.frequencies" in changed
     assert all(name.startswith("entropy.") for name in changed)
     assert found[1].progress.pixels == 0 and found[1].progress.history[-1]["losses"] == {}
+    # What it learns from is what it began with: the model has moved since.
+    shutil.rmtree(tmp_path / "cache" / "symbols")
+    longer = write_recipe({"kind": "entropy", "steps": 3, "longest": 4}, start=str(before))
+    stopped = read_checkpoint(after)
+    stopped.progress.stage, stopped.progress.stage_steps, stopped.progress.coded = 0, 2, "another"
+    stopped.tensors["sampler"] = torch.zeros(4, 1, dtype=torch.int64)
+    stopped.write(after / CHECKPOINT)
+    with pytest.raises(InputError, match="what the stage learnt from is not in"):
+        run(longer, after, footage, tmp_path / "cache", resume=True)
     # What is trained by Gaussians' prices from here has their tables again.
     run(write_recipe({**CASCADE, "steps": 1}, start=str(after)), tmp_path / "codec", footage, cache)
     assert not read_checkpoint(tmp_path / "codec").tensors["ema.entropy.frequencies"].any()
@@ -294,6 +304,16 @@ def test_what_does_not_fit_is_refused_by_name(write_recipe, tmp_path, footage, c
         run(write_recipe({**CASCADE, "batch": 2}), out, footage, cache, resume=True)
     with pytest.raises(ModelError, match="of another geometry \\(latent 16 instead of 224"):
         run(write_recipe(CASCADE, model={}), tmp_path / "new", footage, cache, start=str(out))
+
+
+def test_a_run_of_before_counted_tables_can_be_started_from(write_recipe, tmp_path, footage, cache):
+    recipe = write_recipe({**CASCADE, "steps": 1})
+    run(recipe, tmp_path / "old", footage, cache)
+    old = read_checkpoint(tmp_path / "old")
+    for part in ("model", "ema"):
+        del old.tensors[f"{part}.entropy.frequencies"]
+    old.write(tmp_path / "old" / CHECKPOINT)
+    run(recipe, tmp_path / "new", footage, cache, start=str(tmp_path / "old"))
 
 
 def test_a_run_starts_from_a_model(write_recipe, tmp_path, footage, cache, mini):

@@ -25,7 +25,7 @@ from s2vc.errors import ModelError
 from s2vc.models import cards
 from s2vc.models.files import FORMAT, ModelFile, find_model
 from s2vc.training.recipe import Stage
-from s2vc.training.tables import frequencies_of
+from s2vc.training.tables import FREQUENCIES, frequencies_of, no_frequencies
 
 CHECKPOINT = "checkpoint.safetensors"
 VERSION = 2  # 1 had neither slots nor a format's name
@@ -117,6 +117,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise ModelError(
             f"cannot read checkpoint {path} ({error}): name a run's folder or its checkpoint"
         ) from None
+    for part in ("model", "ema"):  # before tables were counted, they were Gaussians'
+        tensors.setdefault(f"{part}.{FREQUENCIES}", no_frequencies())
     if "progress" not in description:
         raise ModelError(f"{path} is not a checkpoint: name a run's folder or its checkpoint")
     version = int(description.get("version", "1"))
@@ -224,5 +226,5 @@ def _exported_weights(model: ModelFile) -> dict[str, Tensor]:
         else:
             weights[name] = value
     tables = Tables.from_arrays({k.removeprefix("tables."): v for k, v in model.tensors("tables.").items()})
-    weights["entropy.frequencies"] = frequencies_of(tables)
+    weights[FREQUENCIES] = frequencies_of(tables)
     return weights

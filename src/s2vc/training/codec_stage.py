@@ -17,6 +17,7 @@ from s2vc.training.recipe import Stage
 from s2vc.training.sampler import Batch, Sampler
 from s2vc.training.stage import Context, Shown, StageRun
 from s2vc.training.streams import Purpose, StepStreams, on_device
+from s2vc.training.tables import FREQUENCIES
 from s2vc.training.unroll import Frames, Noise, captured, initial_state, noise_shapes, unroll
 
 
@@ -63,7 +64,7 @@ class CodecStage(FootageStage):
         """A codec is trained by Gaussians' prices: an ``entropy`` stage counts its tables again."""
         if "entropy" in (stage.train or cls.trains) and "entropy" not in stage.freeze:
             model.entropy.frequencies.zero_()
-            ema["entropy.frequencies"].zero_()
+            ema[FREQUENCIES].zero_()
 
     def _terms(self, batch: Batch, streams: StepStreams) -> tuple[terms_of.Terms, terms_of.Seen | None]:
         stage, context, losses = self.stage, self.context, self.stage.losses

@@ -173,7 +173,8 @@ def code_library(
     """What a coder keeps of a passage of up to ``longest`` frames of every clip, memory-mapped.
 
     Each has a quality that was drawn for it. What is not in ``cache`` under this name (``coded_name`` of the
-    model) is coded first, in equal shares by all processes.
+    model) is coded first, in equal shares by all processes. Raises InputError where it would have to be coded
+    by a model that is not that one any more.
     """
     rank, count = processes.share
     folders: list[Path] = []
@@ -189,6 +190,10 @@ def code_library(
         if not folder.exists() and number % count == rank:
             jobs.append((coder, clip.frames[start : start + length], quality, folder, random))
     if jobs:
+        if coded_name(model) != name:
+            raise InputError(
+                f"what the stage learnt from is not in {cache} any more: begin it anew by --start"
+            )
         _code_all(jobs, model, cache, workers=max(1, (os.cpu_count() or 1) // count))
     processes.wait()
     return [{path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")} for folder in folders]

@@ -39,7 +39,9 @@ def soft_bits(symbols: Tensor, index: Tensor, cost: Tensor) -> Tensor:
     """Bits of symbols at indices that are not yet rounded down, in between those of two tables."""
     place = index.clamp(LOWEST + 0.5, TABLES - 0.01) - 0.5 - LOWEST
     low = place.detach().floor()
-    share, row, column = place - low, low.long(), symbols.long() + REACH
+    # What is not a number comes through, and stops the run by name.
+    row = torch.where(place.isfinite(), low, 0.0).long()
+    share, column = place - low, symbols.long() + REACH
     here, there = cost[row, column], cost[row + 1, column]
     return here + share * (there - here)
 
@@ -100,7 +102,7 @@ class EntropyStage(StageRun):
         weights = np.array([float(clip.weight[time]) for clip, time in chosen])
         for (clip, time), weight in list(zip(chosen, weights / weights.mean(), strict=True))[rank::count]:
             frame = SymbolFrame.of(clip, int(time), self.device)
-            row = indices(entropy, frame).floor().clamp(0, TABLES - 1).long()
+            row = indices(entropy, frame).nan_to_num().floor().clamp(0, TABLES - 1).long()
             place = (row * counts.shape[1] + frame.rounded.long() + REACH).flatten().cpu()
             counts += weight * torch.bincount(place, minlength=counts.numel()).view(counts.shape)
         tables = fitted(self.processes.total(counts).cpu().numpy())

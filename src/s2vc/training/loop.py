@@ -151,6 +151,8 @@ class Trainer:
         for key, value in new.items():
             self.ema[key].copy_(value)
         self.progress.history = found.history()
+        if found.progress.stage_steps:
+            self.progress.history[-1]["run"] = str(name)
 
     def _take(self, found: Checkpoint) -> None:
         for key, value in found.part("ema.").items():
@@ -251,6 +253,7 @@ class Trainer:
             with stop_asked() as asked:
                 done = self._run_stage(run, lambda: asked.is_set() or time.monotonic() > deadline, watch)
             if done:
+                self.save(run)
                 run.finish(self.ema)
                 self._finish_stage(stage, run)
             else:

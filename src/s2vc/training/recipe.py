@@ -146,7 +146,9 @@ class Stage(_Strict):
             raise ValueError(f"{_a(self.kind)} stage trains of {parts}: all else stands still")
         if self.kind == "entropy" and self.losses != Losses():
             raise ValueError("an entropy stage has the rate alone: give it no losses")
-        if self.longest < self.frames:
+        if self.kind == "entropy" and "entropy" in self.freeze:
+            raise ValueError("an entropy stage that freezes entropy trains nothing")
+        if self.kind != "entropy" and self.longest < self.frames:
             raise ValueError(f"longest {self.longest} is less than frames {self.frames}")
         if self.noise_high <= self.noise_low:
             raise ValueError("noise_high must be above noise_low")

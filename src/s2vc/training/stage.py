@@ -248,11 +248,11 @@ class StageRun(ABC):
         tensors = checkpoint.tensors
         if "sampler" not in tensors:
             return  # written between two stages
-        stage, batch, carried = self.stage, len(tensors["sampler"]), checkpoint.part("carried.")
-        crop = carried["reference"].shape[-1] if carried else stage.crop
-        if (batch, crop) != (stage.batch, stage.crop):
+        stage, carried = self.stage, checkpoint.part("carried.")
+        theirs = Stage.model_validate(checkpoint.recipe["stages"][self.number])
+        if (theirs.batch, theirs.crop) != (stage.batch, stage.crop):
             raise InputError(
-                f"the checkpoint's stage {stage.name} had batch {batch} and crop {crop}: "
+                f"the checkpoint's stage {stage.name} had batch {theirs.batch} and crop {theirs.crop}: "
                 "give the recipe those, or begin anew with --start"
             )
         mine = stage.batch // self.processes.count

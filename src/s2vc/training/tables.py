@@ -11,7 +11,13 @@ from s2vc.entropy.tables import Tables, default_scales, quantise
 from s2vc.errors import ModelError
 from s2vc.nn.tiny.entropy import REACH, TABLES
 
-PRIOR = 300.0  # symbols for which the Gaussian speaks in a table that files are counted for
+FREQUENCIES = "entropy.frequencies"  # their name among a model's tensors
+PRIOR = 150.0  # symbols for which the Gaussian speaks in a table that files are counted for
+
+
+def no_frequencies() -> Tensor:
+    """What stands for the Gaussians' tables."""
+    return torch.zeros(TABLES - 1, 2 * REACH + 2)
 
 
 def tables_of(frequencies: Tensor) -> Tables:
@@ -31,7 +37,7 @@ def tables_of(frequencies: Tensor) -> Tables:
 def frequencies_of(tables: Tables) -> Tensor:
     """The opposite of :func:`tables_of`. Raises ModelError for tables of other sizes than the Gaussians'."""
     gaussian = Tables.gaussian(default_scales())
-    rows = torch.zeros(TABLES - 1, 2 * REACH + 2)
+    rows = no_frequencies()
     same = True
     for index in range(1, TABLES):
         low, frequencies = tables.table(index) if index < len(tables) else (0, np.empty(0))
@@ -41,7 +47,7 @@ def frequencies_of(tables: Tables) -> Tensor:
         same &= bool((frequencies == theirs).all())
         rows[index - 1, REACH + low : REACH - low + 1] = torch.from_numpy(frequencies[:-1])
         rows[index - 1, -1] = int(frequencies[-1])
-    return torch.zeros_like(rows) if same else rows
+    return no_frequencies() if same else rows
 
 
 def fitted(counts: NDArray[np.float64]) -> Tables:
@@ -50,7 +56,7 @@ def fitted(counts: NDArray[np.float64]) -> Tables:
     Both signs count alike, and where little was counted the Gaussian speaks.
     """
     gaussian = Tables.gaussian(default_scales())
-    both = counts + counts[:, ::-1]
+    both = (counts + counts[:, ::-1]) / 2
     lows, tables = [], []
     for index in range(1, TABLES):
         low, usual = gaussian.table(index)

@@ -13,7 +13,7 @@ from s2vc.nn.tiny.config import TinyConfig
 
 TABLES = 64
 BANDS = 8
-REACH = 127  # of the widest table: its symbols are −REACH..REACH
+REACH = 127  # no table's symbols lie outside −REACH..REACH
 
 
 def round_through(x: Tensor) -> Tensor:
