@@ -113,6 +113,26 @@ def test_cards_carry_on_what_was_trained_on(smoke, tmp_path):
     assert "those of a, whose card was not there" in (tmp_path / "c.md").read_text()
 
 
+def test_generators_behind_one_codec_are_averaged(smoke, tmp_path):
+    found = read_checkpoint(smoke)
+    name = "generator.out.weight"
+    for number in (1, 2):
+        found.tensors[f"ema.{name}"] = torch.full_like(found.tensors[f"ema.{name}"], float(number))
+        found.progress.history = [
+            {"stage": f"stage{number}", "losses": {("dists", "lpips_vgg")[number - 1]: 1}}
+        ]
+        (tmp_path / str(number)).mkdir()
+        found.write(tmp_path / str(number) / CHECKPOINT)
+    one, two, mean = tmp_path / "1", tmp_path / "2", tmp_path / "mean.safetensors"
+    export(one, mean, average=[str(two), str(two), str(one)])
+    assert (ModelFile.open(mean).tensors()[name] == 1.5).all()
+    assert trained_metrics(tmp_path / "mean.md") == ("dists", "lpips-vgg")
+    found.tensors["ema.codec.encoder_out.bias"] += 1
+    found.write(two / CHECKPOINT)
+    with pytest.raises(ModelError, match="behind one codec"):
+        export(one, mean, average=[str(two)], overwrite=True)
+
+
 def test_foreign_and_newer_files_are_refused(smoke, tmp_path):
     found = read_checkpoint(smoke)
     other = tmp_path / "other.safetensors"

@@ -18,6 +18,13 @@ def export(
     model_id: Annotated[
         str | None, typer.Option("--id", metavar="NAME", help="The model's id (default: the file's name).")
     ] = None,
+    average: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="OTHER",
+            help="Another run or model behind the same codec (may be repeated): the generator is the mean.",
+        ),
+    ] = None,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -25,6 +32,6 @@ def export(
     """Write a model file from a training checkpoint."""
     from ..training.export import export as write
 
-    described = write(checkpoint, target, model_id=model_id, overwrite=overwrite)
+    described = write(checkpoint, target, average=average or (), model_id=model_id, overwrite=overwrite)
     if not quiet:
         output.say(f"{target}: {described}")

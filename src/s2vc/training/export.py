@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from s2vc.errors import OutputError
+from s2vc.errors import ModelError, OutputError
 from s2vc.models import cards
 from s2vc.models.files import ModelFile, write_model
 from s2vc.nn.tiny.config import TinyConfig
@@ -37,11 +39,36 @@ def model_tensors(model: TinyModel) -> dict[str, NDArray[Any]]:
     return tensors | {f"tables.{name}": array for name, array in tables.items()}
 
 
-def export(checkpoint: Path, target: Path, *, model_id: str | None = None, overwrite: bool = False) -> str:
+def _average(found: Checkpoint, name: Path, others: Sequence[str]) -> None:
+    """Put the mean of its generator and those of others in its place; their codec must be the same one."""
+    part = "ema.generator."
+    sums = {key: value.clone() for key, value in found.tensors.items() if key.startswith(part)}
+    for other in others:
+        theirs = read_weights(other)
+        check_geometry(other, theirs, found.preset, found.config)
+        for key, value in found.part("ema.codec.").items():
+            if not torch.equal(theirs.tensors[f"ema.codec.{key}"].half(), value.half()):
+                raise ModelError(
+                    f"the codec of {other} is not that of {name}: their generators read other features"
+                )
+        for key, value in sums.items():
+            value += theirs.tensors[key]
+    found.tensors |= {key: value / (1 + len(others)) for key, value in sums.items()}
+
+
+def export(
+    checkpoint: Path,
+    target: Path,
+    *,
+    average: Sequence[str] = (),
+    model_id: str | None = None,
+    overwrite: bool = False,
+) -> str:
     """Write a model file from a run's folder, a checkpoint or a model, and its card beside it (``.md``).
 
-    The same weights give the same bytes. Returns a line that describes the model. Raises ModelError for what
-    is no such thing, or of a newer format; OutputError where the target exists.
+    average: other runs or models behind the same codec; the generator is the mean of all. The same weights
+    give the same bytes. Returns a line that describes the model. Raises ModelError for what is no such thing,
+    of a newer format, or not to be averaged; OutputError where the target exists.
     """
     found = read_weights(checkpoint)
     card = target.with_suffix(cards.SUFFIX)
@@ -50,21 +77,26 @@ def export(checkpoint: Path, target: Path, *, model_id: str | None = None, overw
             raise OutputError(f"{path} exists: give -y to overwrite it, or another name")
     config = TinyConfig(**found.config)
     check_geometry(checkpoint, found, "tiny", asdict(config))
+    _average(found, checkpoint, average)
     model = TinyModel(config)
     load_exactly(model, found.part("ema."), checkpoint)
     target.parent.mkdir(parents=True, exist_ok=True)
     write_model(target, "tiny", model_id or target.stem, asdict(config), model_tensors(model))
     written = ModelFile.open(target)
-    card.write_text(_card(written, found, model, checkpoint), encoding="utf-8")
+    card.write_text(_card(written, found, model, checkpoint, average), encoding="utf-8")
     size = target.stat().st_size / 1e6
     return f"model {written.id}, digest {written.digest.hex()}, {size:.1f} MB"
 
 
-def _card(written: ModelFile, found: Checkpoint, model: TinyModel, checkpoint: Path) -> str:
+def _card(
+    written: ModelFile, found: Checkpoint, model: TinyModel, checkpoint: Path, average: Sequence[str]
+) -> str:
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
     data = found.recipe.get("data", {})
     folders = [place for key in ("clips", "sequences", "images", "shards") for place in data.get(key, [])]
     history = found.history()
+    for other in average:
+        history += [{"generator averaged with": other}, *read_weights(other).history()]
     metrics = {name.replace("_", "-") for entry in history for name in entry.get("losses", {})}
     metrics |= {name for entry in history for name in entry.get("trained_on", ())}
     trained = [f"`{name}` ({TRAINED_ON[name]})" for name in sorted(metrics & TRAINED_ON.keys())]
