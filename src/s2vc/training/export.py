@@ -49,7 +49,7 @@ def _average(found: Checkpoint, name: Path, others: Sequence[str]) -> None:
         for key, value in found.part("ema.codec.").items():
             if not torch.equal(theirs.tensors[f"ema.codec.{key}"].half(), value.half()):
                 raise ModelError(
-                    f"the codec of {other} is not that of {name}: their generators read other features"
+                    f"the codec of {other} is not that of {name}: average what learnt behind one codec"
                 )
         for key, value in sums.items():
             value += theirs.tensors[key]
