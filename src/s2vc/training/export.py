@@ -39,8 +39,12 @@ def model_tensors(model: TinyModel) -> dict[str, NDArray[Any]]:
     return tensors | {f"tables.{name}": array for name, array in tables.items()}
 
 
-def _average(found: Checkpoint, name: Path, others: Sequence[str]) -> None:
-    """Put the mean of its generator and those of others in its place; their codec must be the same one."""
+def _average(found: Checkpoint, name: Path, others: Sequence[str]) -> list[dict[str, Any]]:
+    """Put the mean of its generator and those of others in its place; their codec must be the same one.
+
+    Returns what the card says of the others.
+    """
+    history: list[dict[str, Any]] = []
     part = "ema.generator."
     sums = {key: value.clone() for key, value in found.tensors.items() if key.startswith(part)}
     for other in others:
@@ -53,7 +57,9 @@ def _average(found: Checkpoint, name: Path, others: Sequence[str]) -> None:
                 )
         for key, value in sums.items():
             value += theirs.tensors[key]
+        history += [{"generator averaged with": other}, *theirs.history()]
     found.tensors |= {key: value / (1 + len(others)) for key, value in sums.items()}
+    return history
 
 
 def export(
@@ -77,26 +83,24 @@ def export(
             raise OutputError(f"{path} exists: give -y to overwrite it, or another name")
     config = TinyConfig(**found.config)
     check_geometry(checkpoint, found, "tiny", asdict(config))
-    _average(found, checkpoint, average)
+    history = _average(found, checkpoint, average)
     model = TinyModel(config)
     load_exactly(model, found.part("ema."), checkpoint)
     target.parent.mkdir(parents=True, exist_ok=True)
     write_model(target, "tiny", model_id or target.stem, asdict(config), model_tensors(model))
     written = ModelFile.open(target)
-    card.write_text(_card(written, found, model, checkpoint, average), encoding="utf-8")
+    card.write_text(_card(written, found, model, checkpoint, history), encoding="utf-8")
     size = target.stat().st_size / 1e6
     return f"model {written.id}, digest {written.digest.hex()}, {size:.1f} MB"
 
 
 def _card(
-    written: ModelFile, found: Checkpoint, model: TinyModel, checkpoint: Path, average: Sequence[str]
+    written: ModelFile, found: Checkpoint, model: TinyModel, checkpoint: Path, others: list[dict[str, Any]]
 ) -> str:
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
     data = found.recipe.get("data", {})
     folders = [place for key in ("clips", "sequences", "images", "shards") for place in data.get(key, [])]
-    history = found.history()
-    for other in average:
-        history += [{"generator averaged with": other}, *read_weights(other).history()]
+    history = [*found.history(), *others]
     metrics = {name.replace("_", "-") for entry in history for name in entry.get("losses", {})}
     metrics |= {name for entry in history for name in entry.get("trained_on", ())}
     trained = [f"`{name}` ({TRAINED_ON[name]})" for name in sorted(metrics & TRAINED_ON.keys())]
