@@ -73,17 +73,10 @@ class TinyFrameModel:
                 buffer.reference[0].permute(1, 2, 0).round().to("cpu", torch.uint8).contiguous().numpy()
             )
             motion = self.search(picture, reference, search_smoothness(kind.quality), memory.motion)
-        return self._analysis(buffer, kind, picture, motion, memory)
+        return self._analysis()(self, buffer, kind, picture, motion, memory)
 
-    def _analysis(
-        self,
-        buffer: Buffer,
-        kind: FrameKind,
-        picture: Picture,
-        motion: NDArray[np.int16],
-        memory: TinyMemory,
-    ) -> TinyAnalysis:
-        return TinyAnalysis(self, buffer, kind, picture, motion, memory)
+    def _analysis(self) -> type[TinyAnalysis]:
+        return TinyAnalysis
 
     @torch.inference_mode()
     def coding(self, buffer: Buffer, kind: FrameKind) -> TinyCoding:

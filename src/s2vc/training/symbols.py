@@ -28,17 +28,8 @@ class _Recorder(TinyFrameModel):
         super().__init__(like.codec, like.generator, like.symbols, like.device)
         self.frames: list[_RecordedAnalysis] = []
 
-    def _analysis(
-        self,
-        buffer: Buffer,
-        kind: FrameKind,
-        picture: Picture,
-        motion: NDArray[np.int16],
-        memory: TinyMemory,
-    ) -> TinyAnalysis:
-        frame = _RecordedAnalysis(self, buffer, kind, picture, motion, memory)
-        self.frames.append(frame)
-        return frame
+    def _analysis(self) -> type[TinyAnalysis]:
+        return _RecordedAnalysis
 
 
 class _RecordedAnalysis(TinyAnalysis):
@@ -52,6 +43,8 @@ class _RecordedAnalysis(TinyAnalysis):
         memory: TinyMemory,
     ) -> None:
         super().__init__(model, buffer, kind, picture, motion, memory)
+        assert isinstance(model, _Recorder)
+        model.frames.append(self)
         self.kind = kind
         self.memory = memory.magnitudes * (not kind.intra)
         self.rounded = np.zeros(memory.magnitudes.shape, np.int8)
