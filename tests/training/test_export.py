@@ -145,6 +145,12 @@ def test_foreign_and_newer_files_are_refused(smoke, tmp_path):
     save_file(found.tensors, other, {"progress": "{}", "version": "99"})
     with pytest.raises(ModelError, match=r"newer s2vc \(version 99\): update s2vc"):
         export(other, tmp_path / "m.safetensors")
+    found.progress.stage, found.progress.stage_steps = 0, 1  # within a stage that knew another key
+    found.recipe["stages"][0]["retired"] = 1
+    found.write(tmp_path / CHECKPOINT)
+    with pytest.raises(ModelError, match="stage 1 says retired as this version does not know it"):
+        export(tmp_path, tmp_path / "m.safetensors")
+    found.progress.stage_steps = 0
     found.tensors.pop("ema.codec.encoder_out.weight")
     found.write(tmp_path / CHECKPOINT)
     with pytest.raises(ModelError, match="does not fit"):

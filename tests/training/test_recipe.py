@@ -121,6 +121,13 @@ def test_what_a_generator_stage_does_without(tmp_path):
     assert "temporal has no place in a generator stage" in refusal(tmp_path, text)
 
 
+@pytest.mark.parametrize("kind", ["entropy", "generator"])
+def test_files_are_not_coded_without_motion(tmp_path, kind):
+    text = "drop: [motion]\n" + GOOD + f"  - name: last\n    kind: {kind}\n    steps: 2\n"
+    message = refusal(tmp_path, text)
+    assert message.startswith("14: stages.2.kind") and "searches motion" in message
+
+
 def test_one_backbone_stays_a_witness(tmp_path):
     assert "no witness" in refusal(tmp_path, GOOD + "      dists: 1\n      lpips_alex: 1\n")
 

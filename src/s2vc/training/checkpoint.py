@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -87,9 +88,19 @@ class Checkpoint:
         """All that was trained, the stage that it stands in too."""
         entries = [*self.progress.history]
         if self.progress.stage_steps:
-            stage = Stage.model_validate(self.recipe["stages"][self.progress.stage])
-            entries.append(self.progress.entry(stage))
+            entries.append(self.progress.entry(self.stage(self.progress.stage)))
         return entries
+
+    def stage(self, number: int) -> Stage:
+        """The n-th stage of the run's recipe. Raises ModelError where another version knew other keys."""
+        try:
+            return Stage.model_validate(self.recipe["stages"][number])
+        except ValidationError as error:
+            key = ".".join(str(part) for part in error.errors()[0]["loc"])
+            raise ModelError(
+                f"the run's stage {number + 1} says {key} as this version does not know it: go on with "
+                "the version that began it, or begin anew with --start"
+            ) from error
 
     def write(self, path: Path) -> None:
         """Write beside the name and rename, so that a kill never leaves half of one."""

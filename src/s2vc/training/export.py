@@ -83,7 +83,7 @@ def export(
             raise OutputError(f"{path} exists: give -y to overwrite it, or another name")
     config = TinyConfig(**found.config)
     check_geometry(checkpoint, found, "tiny", asdict(config))
-    history = _average(found, checkpoint, average)
+    history = [*found.history(), *_average(found, checkpoint, average)]
     model = TinyModel(config)
     load_exactly(model, found.part("ema."), checkpoint)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -95,12 +95,11 @@ def export(
 
 
 def _card(
-    written: ModelFile, found: Checkpoint, model: TinyModel, checkpoint: Path, others: list[dict[str, Any]]
+    written: ModelFile, found: Checkpoint, model: TinyModel, checkpoint: Path, history: list[dict[str, Any]]
 ) -> str:
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
     data = found.recipe.get("data", {})
     folders = [place for key in ("clips", "sequences", "images", "shards") for place in data.get(key, [])]
-    history = [*found.history(), *others]
     metrics = {name.replace("_", "-") for entry in history for name in entry.get("losses", {})}
     metrics |= {name for entry in history for name in entry.get("trained_on", ())}
     trained = [f"`{name}` ({TRAINED_ON[name]})" for name in sorted(metrics & TRAINED_ON.keys())]

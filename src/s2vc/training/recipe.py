@@ -24,6 +24,7 @@ KINDS: tuple[Kind, ...] = (
     "realism",
 )  # in their order
 CODEC_KINDS = ("intra", "inter", "cascade")
+CODED_KINDS = ("entropy", "generator")  # which learn from what the encoder made of the footage
 
 # Parts that a stage can train or freeze, as prefixes of parameter names.
 PARTS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -266,6 +267,9 @@ def _check_stage(recipe: Recipe, stage: Stage, before: list[Stage], place: tuple
     if losses.dmd and not recipe.start and "prior" not in kinds:
         what = "dmd needs a prior stage before it, or start from a run that had one"
         raise _Impossible(what, *place, "losses", "dmd")
+    if stage.kind in CODED_KINDS and "motion" in recipe.drop:
+        what = f"{_a(stage.kind)} stage learns from files, whose encoder searches motion: take it out of drop"
+        raise _Impossible(what, *place, "kind")
     if stage.kind == "generator":
         for name in ("semantic", "temporal", "motion"):
             if getattr(losses, name):

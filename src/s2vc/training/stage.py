@@ -249,7 +249,7 @@ class StageRun(ABC):
         if "sampler" not in tensors:
             return  # written between two stages
         stage, carried = self.stage, checkpoint.part("carried.")
-        theirs = Stage.model_validate(checkpoint.recipe["stages"][self.number])
+        theirs = checkpoint.stage(self.number)
         if (theirs.batch, theirs.crop) != (stage.batch, stage.crop):
             raise InputError(
                 f"the checkpoint's stage {stage.name} had batch {theirs.batch} and crop {theirs.crop}: "
