@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
+from s2vc.errors import InputError
 from s2vc.models.files import ModelFile
 from s2vc.nn.tiny.config import TinyConfig
 from s2vc.nn.tiny.model import TinyModel
 from s2vc.training import coded as module
 from s2vc.training.checkpoint import read_weights
-from s2vc.training.coded import LOOK_BACK, CodedClip, CodedSampler, code_library, code_pictures, coded_name
+from s2vc.training.coded import LOOK_BACK, CodedClip, CodedSampler, code_passages, code_pictures, coded_name
 from s2vc.training.evaluate import code
-from s2vc.training.footage import Clip, Library
+from s2vc.training.footage import Clip
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +29,8 @@ def model(mini) -> TinyModel:
 
 
 @pytest.fixture(scope="module")
-def library(scene) -> Library:
-    return Library([Clip(name, np.stack(scene(count, 80, 64)), {}) for name, count in (("a", 14), ("b", 9))])
+def library(scene) -> list[Clip]:
+    return [Clip(name, np.stack(scene(count, 80, 64)), {}) for name, count in (("a", 14), ("b", 9))]
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,7 @@ def folder(tmp_path_factory):
 
 def coded_by(library, model, folder, share=(0, 1), wait=lambda: None):
     processes = SimpleNamespace(share=share, wait=wait)
-    found = code_library(
+    found = code_passages(
         library, model, folder, code_pictures, name=coded_name(model), longest=12, seed=3, processes=processes
     )
     return [CodedClip(**arrays) for arrays in found]
@@ -68,9 +70,9 @@ def test_what_is_coded_is_augmented(library, mini, tmp_path, monkeypatch):
         monkeypatch.setattr(f"s2vc.training.augment.{share}", 1.0)
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
     module._open(mini)
-    frames = library.clips[0].frames[:3]
+    frames = library[0].frames[:3]
     for number in (1, 2):
-        module._code(code_pictures, frames, 20, tmp_path / str(number), np.random.default_rng(number))
+        module._code(code_pictures, frames, 3, 20, tmp_path / str(number), np.random.default_rng(number))
     one, other = (np.load(tmp_path / str(number) / "pictures.npy") for number in (1, 2))
     assert not np.array_equal(one, frames) and not np.array_equal(one, other)
 
@@ -144,3 +146,23 @@ def test_a_restored_sampler_goes_on(library, model, folder):
     second.restore(first.state())
     a, b = first.next(), second.next()
     assert torch.equal(a.feature, b.feature) and torch.equal(a.pictures, b.pictures)
+
+
+def test_a_photograph_is_filmed_and_drawn_as_often_as_asked(library, model, folder, tmp_path, scene):
+    photograph = tmp_path / "harbour.png"
+    cv2.imwrite(str(photograph), scene(1, 300, 260)[0])
+    clips = coded_by(library, model, folder)
+    (still,) = coded_by([photograph], model, folder)
+    assert still.pictures.shape == (12, 224, 224, 3) and still.intra.tolist() == [True] + [False] * 11
+    assert len(np.unique(still.pictures[0].reshape(-1, 3), axis=0)) > 100
+    # The camera's frames come out of the same draws again.
+    (again,) = coded_by([photograph], model, tmp_path / "again")
+    np.testing.assert_array_equal(again.pictures, still.pictures)
+    sampler = CodedSampler(
+        clips, slots=[0], frames=2, crop=48, seed=1, stage=0, stills=[still], still_share=0.25
+    )
+    assert sampler.weights[-1] == 0.25 and sampler.weights.sum() == pytest.approx(1)
+    alone = CodedSampler([], slots=[0], frames=2, crop=48, seed=1, stage=0, stills=[still], still_share=0.25)
+    assert alone.weights.tolist() == [1]
+    with pytest.raises(InputError, match="smaller crop"):
+        CodedSampler([], slots=[0], frames=2, crop=240, seed=1, stage=0, stills=[still], still_share=0.25)

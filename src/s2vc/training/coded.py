@@ -34,17 +34,19 @@ from s2vc.nn.tiny.generator import Levels
 from s2vc.nn.tiny.model import TinyModel
 from s2vc.training.augment import augmented
 from s2vc.training.export import model_tensors
-from s2vc.training.footage import Clip, Library
+from s2vc.training.footage import Clip
 from s2vc.training.processes import Processes
-from s2vc.training.sequences import Footage
+from s2vc.training.sequences import Footage, still_sequence
 from s2vc.training.streams import Purpose, stream
 
 Arrays = dict[str, NDArray[Any]]
 # What of footage, frames (T, H, W, 3), is kept: given frames, quality and a generator for what is drawn.
 Coder = Callable[[TinyFrameModel, NDArray[np.uint8], int, np.random.Generator], Arrays]
-# coder, frames, quality, where what comes of them is kept, what is drawn from
-Job = tuple[Coder, NDArray[np.uint8], int, Path, np.random.Generator]
+# coder, frames or a photograph and how many frames to make of it, quality, where what comes of them is kept,
+# what is drawn from
+Job = tuple[Coder, NDArray[np.uint8] | Path, int, int, Path, np.random.Generator]
 
+STILL_SIDE = 224  # of the square frames that a camera takes of a photograph
 LOOK_BACK = 3  # frames that the diffusion buffer of the next one depends on: one a level of the U-Net
 
 
@@ -134,9 +136,16 @@ def code_pictures(
 
 
 def _code(
-    coder: Coder, frames: NDArray[np.uint8], quality: int, folder: Path, random: np.random.Generator
+    coder: Coder,
+    frames: NDArray[np.uint8] | Path,
+    length: int,
+    quality: int,
+    folder: Path,
+    random: np.random.Generator,
 ) -> None:
     assert _process.model is not None
+    if isinstance(frames, Path):
+        frames = still_sequence(frames, random, length, STILL_SIDE, None).frames
     arrays = coder(_process.model, frames, quality, random)
     # Whole or not at all, also beside another process.
     temporary = folder.with_name(f"{folder.name}.tmp{os.getpid()}")
@@ -159,8 +168,8 @@ def coded_name(model: TinyModel) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def code_library(
-    library: Library,
+def code_passages(
+    sources: Sequence[Clip | Path],
     model: TinyModel,
     cache: Path,
     coder: Coder,
@@ -172,6 +181,8 @@ def code_library(
 ) -> list[Arrays]:
     """What a coder keeps of a passage of up to ``longest`` frames of every clip, memory-mapped.
 
+    Of a photograph (a path) a camera that moves takes as many (``still_sequence``).
+
     Each has a quality that was drawn for it. What is not in ``cache`` under this name (``coded_name`` of the
     model) is coded first, in equal shares by all processes. Raises InputError where it would have to be coded
     by a model that is not that one any more.
@@ -180,15 +191,21 @@ def code_library(
     folders: list[Path] = []
     jobs: list[Job] = []
     # Shuffled, for a share that is every n-th of them: a clip's scales come one after another.
-    for number, clip in enumerate(sorted(library.clips, key=_key)):
-        random = stream(seed, Purpose.CODED, _key(clip))
+    for number, source in enumerate(sorted(sources, key=_key)):
+        random = stream(seed, Purpose.CODED, _key(source))
         quality = int(random.integers(0, 64))
-        length = min(longest, len(clip.frames))
-        start = int(random.integers(0, len(clip.frames) - length + 1))
-        folder = cache / f"{clip.name}-{seed}-{start}-{length}-{quality}-{name}"
+        start, length = 0, longest
+        frames: NDArray[np.uint8] | Path
+        if isinstance(source, Path):
+            frames = source
+        else:
+            length = min(longest, len(source.frames))
+            start = int(random.integers(0, len(source.frames) - length + 1))
+            frames = source.frames[start : start + length]
+        folder = cache / f"{source.name}-{seed}-{start}-{length}-{quality}-{name}"
         folders.append(folder)
         if not folder.exists() and number % count == rank:
-            jobs.append((coder, clip.frames[start : start + length], quality, folder, random))
+            jobs.append((coder, frames, length, quality, folder, random))
     if jobs:
         if coded_name(model) != name:
             raise InputError(
@@ -199,8 +216,8 @@ def code_library(
     return [{path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")} for folder in folders]
 
 
-def _key(clip: Clip) -> int:
-    return zlib.crc32(clip.name.encode())
+def _key(source: Clip | Path) -> int:
+    return zlib.crc32(source.name.encode())
 
 
 def _code_all(jobs: list[Job], model: TinyModel, cache: Path, workers: int) -> None:
@@ -241,6 +258,7 @@ class Counters:
 class CodedSampler(Counters):
     """Endless batches of crops of coded clips, deterministic given seed and stage.
 
+    ``still_share`` of them are of ``stills``, coded photographs, where there are both.
     A slot's n-th window is a function of seed, stage, slot and n.
     """
 
@@ -253,15 +271,21 @@ class CodedSampler(Counters):
         crop: int,
         seed: int,
         stage: int,
+        stills: Sequence[CodedClip] = (),
+        still_share: float = 0.0,
     ) -> None:
-        self.clips = [
-            clip for clip in clips if min(clip.pictures.shape[1:3]) >= crop and len(clip.pictures) >= frames
-        ]
-        if not self.clips:
+        self.clips: list[CodedClip] = []
+        weights: list[NDArray[np.float64]] = []
+        for found, share in ((clips, 1 - still_share), (stills, still_share)):
+            fit = [c for c in found if min(c.pictures.shape[1:3]) >= crop and len(c.pictures) >= frames]
+            sizes = np.array([float(np.prod(c.pictures.shape[:3])) for c in fit])
+            self.clips += fit
+            weights.append(share * sizes / max(sizes.sum(), 1.0))
+        self.weights = np.concatenate(weights)
+        if not self.weights.any():
             raise InputError(f"no clip has {frames} frames of {crop} x {crop}: give the stage a smaller crop")
+        self.weights /= self.weights.sum()  # where there are only clips, or only stills
         self.frames, self.crop, self.seed, self.stage = frames, crop, seed, stage
-        sizes = np.array([float(np.prod(clip.pictures.shape[:3])) for clip in self.clips])
-        self.weights = sizes / sizes.sum()
         super().__init__(slots)
 
     def next(self) -> CodedBatch:

@@ -62,7 +62,8 @@ class EntropyStage(StageRun):
     coded: ClassVar = True
 
     def _make_sampler(self, slots: Sequence[int]) -> SymbolSampler:
-        self.clips = [SymbolClip(**arrays) for arrays in self._coded("symbols", code_symbols)]
+        coded = self._coded("symbols", code_symbols, self.context.library.clips)
+        self.clips = [SymbolClip(**arrays) for arrays in coded]
         seed = self.context.recipe.seed
         self.cost: Tensor | None = None  # of the tables of now
         return SymbolSampler(self.clips, slots=slots, seed=seed, stage=self.number, device=self.device)

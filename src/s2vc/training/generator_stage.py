@@ -21,9 +21,16 @@ class GeneratorStage(StageRun):
 
     def _make_sampler(self, slots: Sequence[int]) -> CodedSampler:
         stage, seed = self.stage, self.context.recipe.seed
-        clips = self._coded("coded", code_pictures)
+        library = self.context.library
+        images = library.images if stage.still_share else []
+        clips, stills = (
+            [CodedClip(**arrays) for arrays in self._coded("coded", code_pictures, sources)]
+            for sources in (library.clips, images)
+        )
         return CodedSampler(
-            [CodedClip(**arrays) for arrays in clips],
+            clips,
+            stills=stills,
+            still_share=stage.still_share,
             slots=slots,
             frames=stage.frames,
             crop=stage.crop,

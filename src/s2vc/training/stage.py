@@ -20,8 +20,8 @@ from s2vc.nn.tiny.generator import TinyGenerator
 from s2vc.nn.tiny.model import TinyModel
 from s2vc.training import losses as terms_of
 from s2vc.training.checkpoint import Checkpoint, Progress, optimiser_tensors, restore_optimiser
-from s2vc.training.coded import Arrays, Coder, code_library, coded_name
-from s2vc.training.footage import Library
+from s2vc.training.coded import Arrays, Coder, code_passages, coded_name
+from s2vc.training.footage import Clip, Library
 from s2vc.training.optim import GraphedUpdate, Muon, Update, split_parameters
 from s2vc.training.prior import frozen_copy, noise_levels, prior_weights
 from s2vc.training.processes import Processes
@@ -109,13 +109,13 @@ class StageRun(ABC):
         self._make_networks()
         self._make_optimisers()
 
-    def _coded(self, folder: str, coder: Coder) -> list[Arrays]:
-        """What a coder keeps of all clips, in a folder of the cache."""
+    def _coded(self, folder: str, coder: Coder, sources: Sequence[Clip | Path]) -> list[Arrays]:
+        """What a coder keeps of clips or photographs, in a folder of the cache."""
         context, stage = self.context, self.stage
         # A stage that goes on learns from what it began with, though the model has moved.
         context.progress.coded = context.progress.coded or coded_name(self.model)
-        return code_library(
-            context.library,
+        return code_passages(
+            sources,
             self.model,
             context.cache / folder,
             coder,
