@@ -155,6 +155,11 @@ def test_a_photograph_is_filmed_and_drawn_as_often_as_asked(library, model, fold
     (still,) = coded_by([photograph], model, folder)
     assert still.pictures.shape == (12, 224, 224, 3) and still.intra.tolist() == [True] + [False] * 11
     assert len(np.unique(still.pictures[0].reshape(-1, 3), axis=0)) > 100
+    (tmp_path / "other").mkdir()
+    namesake = tmp_path / "other" / photograph.name
+    cv2.imwrite(str(namesake), scene(2, 300, 260)[1])
+    one, two = coded_by([photograph, namesake], model, folder)
+    assert not np.array_equal(one.pictures, two.pictures)
     # The camera's frames come out of the same draws again.
     (again,) = coded_by([photograph], model, tmp_path / "again")
     np.testing.assert_array_equal(again.pictures, still.pictures)

@@ -202,7 +202,7 @@ def code_passages(
             length = min(longest, len(source.frames))
             start = int(random.integers(0, len(source.frames) - length + 1))
             frames = source.frames[start : start + length]
-        folder = cache / f"{source.name}-{seed}-{start}-{length}-{quality}-{name}"
+        folder = cache / f"{_name(source)}-{seed}-{start}-{length}-{quality}-{name}"
         folders.append(folder)
         if not folder.exists() and number % count == rank:
             jobs.append((coder, frames, length, quality, folder, random))
@@ -216,8 +216,13 @@ def code_passages(
     return [{path.stem: np.load(path, mmap_mode="r") for path in folder.glob("*.npy")} for folder in folders]
 
 
+def _name(source: Clip | Path) -> str:
+    # Photographs of two folders are often numbered alike.
+    return f"{source.parent.name}_{source.name}" if isinstance(source, Path) else source.name
+
+
 def _key(source: Clip | Path) -> int:
-    return zlib.crc32(source.name.encode())
+    return zlib.crc32(_name(source).encode())
 
 
 def _code_all(jobs: list[Job], model: TinyModel, cache: Path, workers: int) -> None:
