@@ -59,7 +59,6 @@ class EntropyStage(StageRun):
     """See the module."""
 
     trains: ClassVar = ["entropy"]
-    coded: ClassVar = True
 
     def _make_sampler(self, slots: Sequence[int]) -> SymbolSampler:
         coded = self._coded("symbols", code_symbols, self.context.library.clips)

@@ -17,7 +17,6 @@ class GeneratorStage(StageRun):
     """See the module."""
 
     trains: ClassVar = ["generator"]
-    coded: ClassVar = True
 
     def _make_sampler(self, slots: Sequence[int]) -> CodedSampler:
         stage, seed = self.stage, self.context.recipe.seed

@@ -32,7 +32,7 @@ from s2vc.training.footage import find_sources, load_library, passes, prepare
 from s2vc.training.prior import frozen_copy
 from s2vc.training.processes import Processes, allow_many_files
 from s2vc.training.realism import Discriminator
-from s2vc.training.recipe import PARTS, Recipe, Stage, load_recipe
+from s2vc.training.recipe import CODED_KINDS, PARTS, Recipe, Stage, load_recipe
 from s2vc.training.semantic import FeatureCache, Projection
 from s2vc.training.stage import Context, StageRun
 from s2vc.training.stages import STAGES
@@ -98,7 +98,7 @@ class Trainer:
         self._resumed: Checkpoint | None = None
         sources = find_sources(root, recipe.data)
         # Where footage is coded, the encoder searches for itself.
-        moving = any(not STAGES[stage.kind].coded for stage in recipe.stages)
+        moving = any(stage.kind not in CODED_KINDS for stage in recipe.stages)
         prepare(sources, cache, passes(recipe.data, moving), warn=self.log.warn, share=processes.share)
         processes.wait()
         library = load_library(root, recipe.data, cache, sources, self.log.warn)

@@ -34,7 +34,7 @@ from s2vc.training.realism import (
     distribution_loss,
     fake_score_loss,
 )
-from s2vc.training.recipe import PARTS, Recipe, Stage
+from s2vc.training.recipe import CODED_KINDS, PARTS, Recipe, Stage
 from s2vc.training.semantic import FeatureCache, Projection
 from s2vc.training.streams import Purpose, StepStreams, on_device
 from s2vc.training.unroll import State, code_frame
@@ -88,7 +88,6 @@ class StageRun(ABC):
     """A stage that is being trained; ``step`` does one step and says what it saw."""
 
     trains: ClassVar[list[str]]  # parts that learn where the recipe names none
-    coded: ClassVar = False  # whether it learns from what the encoder made of the footage
 
     def __init__(self, context: Context, stage: Stage, number: int) -> None:
         self.context, self.stage, self.number = context, stage, number
@@ -128,7 +127,7 @@ class StageRun(ABC):
     @classmethod
     def prepare(cls, stage: Stage, model: TinyModel, ema: dict[str, Tensor]) -> None:
         """What is changed in weights and averaged weights before a stage's first step."""
-        if cls.coded:
+        if stage.kind in CODED_KINDS:
             # Files will be coded with the averaged weights: so is what such a stage learns from.
             model.load_state_dict(ema)
 
