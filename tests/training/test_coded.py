@@ -38,10 +38,18 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("coded")
 
 
-def coded_by(library, model, folder, share=(0, 1), wait=lambda: None):
+def coded_by(library, model, folder, share=(0, 1), wait=lambda: None, passages=1):
     processes = SimpleNamespace(share=share, wait=wait)
     found = code_passages(
-        library, model, folder, code_pictures, name=coded_name(model), longest=12, seed=3, processes=processes
+        library,
+        model,
+        folder,
+        code_pictures,
+        name=coded_name(model),
+        longest=12,
+        passages=passages,
+        seed=3,
+        processes=processes,
     )
     return [CodedClip(**arrays) for arrays in found]
 
@@ -51,7 +59,7 @@ def test_it_is_what_a_decoder_shows(library, model, folder, mini):
     clips = coded_by(library, model, folder)
     clips.sort(key=lambda clip: -len(clip.pictures))
     assert [len(clip.pictures) for clip in clips] == [12, 9]
-    qualities = {path.name.split("-")[0]: int(path.name.split("-")[4]) for path in folder.iterdir()}
+    qualities = {path.name.split("-")[0]: int(path.name.split("-")[5]) for path in folder.iterdir()}
     for name, clip in zip("ab", clips, strict=True):
         assert clip.intra.tolist() == [True] + [False] * (len(clip.pictures) - 1)
         _, shown = code(ModelFile.open(mini), np.array(clip.pictures), qualities[name])
@@ -75,6 +83,17 @@ def test_what_is_coded_is_augmented(library, mini, tmp_path, monkeypatch):
         module._code(code_pictures, frames, 3, 20, tmp_path / str(number), np.random.default_rng(number))
     one, other = (np.load(tmp_path / str(number) / "pictures.npy") for number in (1, 2))
     assert not np.array_equal(one, frames) and not np.array_equal(one, other)
+
+
+def test_passages_of_a_clip_are_drawn_each_for_itself(library, model, folder):
+    """The first ones are those of a stage that has one a clip."""
+    clips = coded_by(library, model, folder, passages=3)
+    assert len(clips) == 6
+    for number, one in enumerate(coded_by(library, model, folder)):
+        first, *others = clips[3 * number : 3 * number + 3]
+        np.testing.assert_array_equal(first.features, one.features)
+        for a, b in ((first, others[0]), (first, others[1]), others):
+            assert not np.array_equal(a.features, b.features)
 
 
 def test_it_is_coded_once_and_in_shares(library, model, tmp_path, monkeypatch):

@@ -85,6 +85,7 @@ def test_only_what_something_gives_can_begin_anew(tmp_path):
         ("    kind: inter", "    kind: realism", 8, "needs a trained codec"),
         ("    kind: inter", "    kind: generator", 8, "a generator stage needs a trained codec"),
         ("    kind: inter", "    kind: generator\n    train: [codec]", 7, "all else stands still"),
+        ("    kind: inter", "    kind: inter\n    passages: 2", 7, "what entropy and generator stages code"),
         ("    kind: inter", "    kind: entropy", 7, "give it no losses"),
         ("    kind: inter", "    kind: entropy\n    train: [codec]", 7, "an entropy stage trains of entropy"),
         ("  - name: first", "  - name: prior", 7, "two stages are named prior"),

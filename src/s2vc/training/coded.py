@@ -176,23 +176,25 @@ def code_passages(
     *,
     name: str,
     longest: int,
+    passages: int,
     seed: int,
     processes: Processes,
 ) -> list[Arrays]:
-    """What a coder keeps of a passage of up to ``longest`` frames of every clip, memory-mapped.
+    """What a coder keeps of ``passages`` of up to ``longest`` frames of every clip, memory-mapped.
 
     Of a photograph (a path) a camera that moves takes as many (``still_sequence``).
 
-    Each has a quality that was drawn for it. What is not in ``cache`` under this name (``coded_name`` of the
-    model) is coded first, in equal shares by all processes. Raises InputError where it would have to be coded
-    by a model that is not that one any more.
+    Each has a start, a quality and an augmentation that were drawn for it. What is not in ``cache`` under
+    this name (``coded_name`` of the model) is coded first, in equal shares by all processes. Raises
+    InputError where it would have to be coded by a model that is not that one any more.
     """
     rank, count = processes.share
     folders: list[Path] = []
     jobs: list[Job] = []
     # Shuffled, for a share that is every n-th of them: a clip's scales come one after another.
-    for number, source in enumerate(sorted(sources, key=_key)):
-        random = stream(seed, Purpose.CODED, _key(source))
+    wanted = [(source, number) for source in sorted(sources, key=_key) for number in range(passages)]
+    for place, (source, number) in enumerate(wanted):
+        random = stream(seed, Purpose.CODED, _key(source), number)
         quality = int(random.integers(0, 64))
         start, length = 0, longest
         frames: NDArray[np.uint8] | Path
@@ -202,9 +204,9 @@ def code_passages(
             length = min(longest, len(source.frames))
             start = int(random.integers(0, len(source.frames) - length + 1))
             frames = source.frames[start : start + length]
-        folder = cache / f"{_name(source)}-{seed}-{start}-{length}-{quality}-{name}"
+        folder = cache / f"{_name(source)}-{seed}-{number}-{start}-{length}-{quality}-{name}"
         folders.append(folder)
-        if not folder.exists() and number % count == rank:
+        if not folder.exists() and place % count == rank:
             jobs.append((coder, frames, length, quality, folder, random))
     if jobs:
         if coded_name(model) != name:

@@ -95,6 +95,7 @@ class Stage(_Strict):
     frames: int = Field(4, ge=1)  # that gradients see at once
     crop: int = Field(128, ge=32, multiple_of=16)
     longest: int = Field(32, ge=1)  # frames of a sequence, buffers carried from step to step
+    passages: int = Field(1, ge=1)  # that coded stages code of each clip and photograph, drawn anew each time
     short_share: float = Field(0.5, gt=0, le=1)  # of what is seen: sequences that end with their first step
     still_share: float = Field(0.2, ge=0, le=1)  # of sequences made of photographs
 
@@ -151,6 +152,8 @@ class Stage(_Strict):
             raise ValueError("an entropy stage that freezes entropy trains nothing")
         if self.kind != "entropy" and self.longest < self.frames:
             raise ValueError(f"longest {self.longest} is less than frames {self.frames}")
+        if self.kind not in CODED_KINDS and self.passages > 1:
+            raise ValueError(f"passages are what {' and '.join(CODED_KINDS)} stages code: leave them out")
         if self.noise_high <= self.noise_low:
             raise ValueError("noise_high must be above noise_low")
         return self

@@ -120,6 +120,7 @@ class StageRun(ABC):
             coder,
             name=context.progress.coded,
             longest=stage.longest,
+            passages=stage.passages,
             seed=context.recipe.seed,
             processes=self.processes,
         )

@@ -27,7 +27,7 @@ class Purpose(IntEnum):
     NOISE = 5
     CRITIC_SIGMA = 6
     CRITIC_NOISE = 7
-    CODED = 8  # keyed by a clip's name
+    CODED = 8  # keyed by a clip's name and the passage's number
     COUNTED = 9  # keyed by step
 
 
