@@ -48,6 +48,16 @@ def footage(tmp_path_factory, scene) -> Path:
 
 
 @pytest.fixture(scope="session")
+def large_footage(tmp_path_factory, scene) -> Path:
+    """A data folder: ``clips`` with two clips that crops of 128 fit into."""
+    root = tmp_path_factory.mktemp("large")
+    (root / "clips").mkdir()
+    for name, count in (("a", 9), ("b", 7)):
+        write_clip(root / "clips" / f"{name}.mkv", scene(count, 144, 128))
+    return root
+
+
+@pytest.fixture(scope="session")
 def cache(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("cache")
 

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
 from s2vc.errors import InputError, ModelError, OutputError
 from s2vc.models.files import INDEX
 from s2vc.models.published import Tensor, layout
 from s2vc.models.published_loading import ModelFolder
 from s2vc.models.published_release import Description, Release, select
+from s2vc.nn.base.config import BaseConfig
 
 FORMAT, VERSION = "s2vc-model-folder", 1
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -283,7 +285,7 @@ def _import(
         for held in groups.values()
         for tensor, _ in held
     )
-    files = {}
+    files: dict[str, list[str]] = {}
     for same, tensors in groups.items():
         name = "shared" if len(same) == len(release.points) > 1 else "-".join(("point", *same))
         # An interrupted import of other bytes must not leave its files to this one.
@@ -295,23 +297,59 @@ def _import(
             _write(path, tensors, release, dtype, done)
         files[path.name] = list(same)
 
-    index = {
-        "format": FORMAT,
-        "version": VERSION,
-        "preset": "base",
-        "id": f"base-{dtype}",
-        "digest": digest.hexdigest(),
-        "dtype": dtype,
-        "points": release.points,
-        "config": asdict(release.config),
-        "files": files,
-    }
+    index = _index(f"base-{dtype}", digest.hexdigest(), dtype, release.points, release.config, files)
     for file in partial.iterdir():
         if file.name not in files:
             file.unlink()
     (partial / INDEX).write_text(json.dumps(index, indent=1) + "\n")
     partial.rename(target)
     return ModelFolder.open(target)
+
+
+def write_folder(
+    target: Path, config: BaseConfig, tensors: Mapping[str, torch.Tensor], dtype: str, *, model_id: str
+) -> ModelFolder:
+    """A model folder of one rate point, named ``point``, from tensors named as in ``layout``.
+
+    The same tensors and dtype give the same digest anywhere. Raises ModelError where a tensor does not fit
+    the dtype.
+    """
+    check_dtype(dtype)
+    names = [tensor.name for tensor in layout(config)]
+    stored = {name: _cast(tensors[name], name, dtype) for name in names}
+    widths = asdict(config)
+    digest = hashlib.sha256(f"{dtype}\0{json.dumps(widths, sort_keys=True)}\0".encode())
+    for name in names:
+        digest.update(f"point\0{name}\0{_content(stored[name])}\0".encode())
+    partial = target.with_name(f".{target.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    save_file(stored, partial / "point.safetensors", {"format": "pt"})
+    index = _index(model_id, digest.hexdigest(), dtype, ["point"], config, {"point.safetensors": ["point"]})
+    (partial / INDEX).write_text(json.dumps(index, indent=1) + "\n")
+    partial.rename(target)
+    return ModelFolder.open(target)
+
+
+def _index(
+    model_id: str,
+    digest: str,
+    dtype: str,
+    points: Sequence[str],
+    config: BaseConfig,
+    files: Mapping[str, Sequence[str]],
+) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "preset": "base",
+        "id": model_id,
+        "digest": digest,
+        "dtype": dtype,
+        "points": list(points),
+        "config": asdict(config),
+        "files": dict(files),
+    }
 
 
 def verify_import(

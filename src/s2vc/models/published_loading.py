@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -48,21 +49,12 @@ class ModelFolder:
                 raise ModelError(f"{path} is not a model folder: make one with 's2vc import-published'")
             if index["version"] > 1:
                 raise ModelError(f"{path} is of a newer model format: update s2vc")
-            config: dict[str, dict[str, Any]] = {
-                part: {key: tuple(v) if isinstance(v, list) else v for key, v in held.items()}
-                for part, held in index["config"].items()
-            }
             return cls(
                 path,
                 index["id"],
                 bytes.fromhex(index["digest"]),
                 index["dtype"],
-                BaseConfig(
-                    IntraConfig(**config["intra"]),
-                    InterConfig(**config["inter"]),
-                    GeneratorConfig(**config["generator"]),
-                    VaeConfig(**config["vae"]),
-                ),
+                config_from(index["config"]),
                 tuple(index["points"]),
                 {name: tuple(points) for name, points in index["files"].items()},
             )
@@ -74,6 +66,20 @@ class ModelFolder:
     def reader(self, point: str) -> PointTensors:
         """What gives a point's tensors."""
         return PointTensors(self, point)
+
+
+def config_from(held: Mapping[str, Mapping[str, Any]]) -> BaseConfig:
+    """A configuration as JSON holds it. Raises KeyError or TypeError."""
+    parts: dict[str, dict[str, Any]] = {
+        part: {key: tuple(v) if isinstance(v, list) else v for key, v in widths.items()}
+        for part, widths in held.items()
+    }
+    return BaseConfig(
+        IntraConfig(**parts["intra"]),
+        InterConfig(**parts["inter"]),
+        GeneratorConfig(**parts["generator"]),
+        VaeConfig(**parts["vae"]),
+    )
 
 
 class PointTensors:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from s2vc.entropy.tables import Tables
 from s2vc.errors import ModelError
 from s2vc.models import cards
-from s2vc.models.files import FORMAT, ModelFile, find_model
+from s2vc.models.files import FORMAT, INDEX, ModelFile, find_model
 from s2vc.training.recipe import Stage
 from s2vc.training.tables import FREQUENCIES, frequencies_of, no_frequencies
 
@@ -128,8 +128,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise ModelError(
             f"cannot read checkpoint {path} ({error}): name a run's folder or its checkpoint"
         ) from None
-    for part in ("model", "ema"):  # before tables were counted, they were Gaussians'
-        tensors.setdefault(f"{part}.{FREQUENCIES}", no_frequencies())
+    if description.get("preset", "tiny") == "tiny":
+        for part in ("model", "ema"):  # before tables were counted, they were Gaussians'
+            tensors.setdefault(f"{part}.{FREQUENCIES}", no_frequencies())
     if "progress" not in description:
         raise ModelError(f"{path} is not a checkpoint: name a run's folder or its checkpoint")
     version = int(description.get("version", "1"))
@@ -150,11 +151,17 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def read_weights(name: str | Path) -> Checkpoint:
-    """What a run can start from: a run's folder, a checkpoint, a model file or a model's id.
+    """What a run can start from: a run's folder, a checkpoint, a model file, folder or id.
 
     Of a model only the ``ema`` tensors are there.
     """
     path = Path(name)
+    if (path / INDEX).is_file():
+        from s2vc.training.base_networks import folder_weights  # it needs diffusers
+
+        folder = ModelFile.open(path)
+        weights = {f"ema.{name}": value for name, value in folder_weights(path).items()}
+        return Checkpoint(weights, Progress(history=[_entry(folder)]), "base", folder.config["config"], {})
     if not path.exists() and not path.suffix and "/" not in str(name):
         return _of_model(find_model(str(name)))
     path = path / CHECKPOINT if path.is_dir() else path
@@ -168,12 +175,48 @@ def read_weights(name: str | Path) -> Checkpoint:
 
 def _of_model(model: ModelFile) -> Checkpoint:
     weights = {f"ema.{name}": value for name, value in _exported_weights(model).items()}
+    return Checkpoint(weights, Progress(history=[_entry(model)]), model.preset, model.config, {})
+
+
+def _entry(model: ModelFile) -> dict[str, Any]:
+    """What the history says of a model."""
     entry: dict[str, Any] = {"model": model.id, "digest": model.digest.hex()}
     trained = cards.trained_metrics(model.path.with_suffix(cards.SUFFIX))
     if trained is not None:
         entry["trained_on"] = list(trained)
-    progress = Progress(history=[entry])
-    return Checkpoint(weights, progress, model.preset, model.config, {})
+    return entry
+
+
+def read_geometry(name: str | Path) -> tuple[str, dict[str, Any]]:
+    """Preset and widths of a run or a model folder, without its tensors; ModelError where it is neither."""
+    path = Path(name)
+    if (path / INDEX).is_file():
+        folder = ModelFile.open(path)
+        return folder.preset, dict(folder.config["config"])
+    path = path / CHECKPOINT if path.is_dir() else path
+    try:
+        with safe_open(path, framework="pt") as stream:
+            description = stream.metadata() or {}
+        return description["preset"], dict(json.loads(description["config"]))
+    except (OSError, SafetensorError, KeyError) as error:
+        raise ModelError(f"cannot read {path} ({error}): name a run or a model folder") from None
+
+
+def geometry(config: Any) -> dict[str, Any]:
+    """A configuration's widths as files hold them."""
+    held: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return held
+
+
+def _flat(widths: Mapping[str, Any]) -> dict[str, Any]:
+    """``base``'s widths lie one level down."""
+    return {
+        name: value
+        for part, held in widths.items()
+        for name, value in (
+            {f"{part}.{k}": v for k, v in held.items()} if isinstance(held, Mapping) else {part: held}
+        ).items()
+    }
 
 
 def check_geometry(name: object, theirs: Checkpoint, preset: str, ours: Mapping[str, Any]) -> None:
@@ -181,10 +224,12 @@ def check_geometry(name: object, theirs: Checkpoint, preset: str, ours: Mapping[
     if theirs.preset != preset:
         raise ModelError(f"{name} is of preset {theirs.preset}, not {preset}: name one of {preset}")
     # What a model from before its time does not name is off.
-    other = [width for width, value in ours.items() if theirs.config.get(width, 0) != value]
+    wanted, found = _flat(ours), _flat(theirs.config)
+    other = [width for width, value in wanted.items() if found.get(width, 0) != value]
     if other:
-        text = ", ".join(f"{width} {theirs.config.get(width, 0)} instead of {ours[width]}" for width in other)
-        raise ModelError(f"{name} is of another geometry ({text}): name its widths under the recipe's model")
+        text = ", ".join(f"{width} {found.get(width, 0)} instead of {wanted[width]}" for width in other)
+        advice = "name its widths under the recipe's model" if preset == "tiny" else "name another start"
+        raise ModelError(f"{name} is of another geometry ({text}): {advice}")
 
 
 def optimiser_tensors(optimisers: Mapping[str, torch.optim.Optimizer]) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from s2vc.training.sampler import Batch, Sampler
 from s2vc.training.stage import Context, Shown, StageRun
 from s2vc.training.streams import Purpose, StepStreams, on_device
 from s2vc.training.tables import FREQUENCIES
-from s2vc.training.unroll import Frames, Noise, captured, initial_state, noise_shapes, unroll
+from s2vc.training.unroll import Frames, Noise, State, captured, initial_state, noise_shapes, unroll
 
 
 class FootageStage(StageRun):
@@ -36,7 +36,7 @@ class FootageStage(StageRun):
                 longest=stage.longest,
                 short_share=stage.short_share,
                 still_share=stage.still_share,
-                reset_period=self.model.config.reset_period,
+                reset_period=self.model.reset_period,
                 seed=context.recipe.seed,
                 stage=self.number,
                 features=context.features if stage.losses.semantic else None,
@@ -51,6 +51,7 @@ class FootageStage(StageRun):
 class CodecStage(FootageStage):
     """``intra``, ``inter`` and ``cascade``."""
 
+    model: TinyModel
     trains: ClassVar = ["codec", "entropy", "generator"]
 
     def __init__(self, context: Context, stage: Stage, number: int) -> None:
@@ -76,7 +77,7 @@ class CodecStage(FootageStage):
         fields = (batch.motion, batch.intra, batch.reset, batch.quality)
         motion, intra, reset, quality = (on_device(field, self.device) for field in fields)
         noise = Noise(uniform[0] - 0.5, uniform[1] - 0.5)
-        assert self.state is not None
+        assert isinstance(self.state, State)
         given = (pictures, motion, intra, reset, quality, noise, self.state)
         if self.frames is None:
             frames = Frames(
@@ -98,7 +99,8 @@ class CodecStage(FootageStage):
         with torch.autocast(self.device.type, torch.bfloat16, enabled=autocast):
             if losses.semantic:
                 projection = context.auxiliary["projection"]
-                terms_of.semantic_term(terms, stage, self.model, projection, result, batch)
+                features, semantic = result.feature.flatten(0, 1), self.model.generator.semantic
+                terms_of.semantic_term(terms, stage, lambda f: semantic(features[f]), projection, batch)
             if self.flow is not None:
                 terms_of.motion_term(terms, stage, self.flow, result, pictures, batch, streams)
             seen = self._seen_terms(terms, result.x0, pictures, batch.slots, streams)
@@ -114,6 +116,7 @@ class RealismStage(CodecStage):
 class PriorStage(FootageStage):
     """The U-Net as a denoiser of pictures."""
 
+    model: TinyModel
     trains: ClassVar = ["generator"]
 
     def _names(self) -> list[str]:

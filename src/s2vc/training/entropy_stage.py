@@ -17,6 +17,7 @@ from torch import Tensor
 
 from s2vc.entropy.tables import Tables
 from s2vc.nn.tiny.entropy import BANDS, LOWEST, REACH, TABLES, EntropyTwin, gaussian_bits, scale_of
+from s2vc.nn.tiny.model import TinyModel
 from s2vc.training import losses as terms_of
 from s2vc.training.stage import StageRun
 from s2vc.training.streams import Purpose, StepStreams, stream
@@ -58,6 +59,7 @@ def indices(entropy: EntropyTwin, frame: SymbolFrame) -> Tensor:
 class EntropyStage(StageRun):
     """See the module."""
 
+    model: TinyModel
     trains: ClassVar = ["entropy"]
 
     def _make_sampler(self, slots: Sequence[int]) -> SymbolSampler:

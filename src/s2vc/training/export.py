@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from s2vc.errors import ModelError, OutputError
 from s2vc.models import cards
-from s2vc.models.files import ModelFile, write_model
+from s2vc.models.files import INDEX, ModelFile, write_model
 from s2vc.nn.tiny.config import TinyConfig
 from s2vc.nn.tiny.model import TinyModel
 from s2vc.perceptual import file_sha256
@@ -81,6 +82,10 @@ def export(
     for path in (target, card):
         if path.exists() and not overwrite:
             raise OutputError(f"{path} exists: give -y to overwrite it, or another name")
+    if found.preset == "base":
+        if average:
+            raise ModelError("generators are averaged for tiny: leave out --average")
+        return _export_base(found, checkpoint, target, card, model_id)
     config = TinyConfig(**found.config)
     check_geometry(checkpoint, found, "tiny", asdict(config))
     history = [*found.history(), *_average(found, checkpoint, average)]
@@ -89,15 +94,36 @@ def export(
     target.parent.mkdir(parents=True, exist_ok=True)
     write_model(target, "tiny", model_id or target.stem, asdict(config), model_tensors(model))
     written = ModelFile.open(target)
-    card.write_text(_card(written, found, model, checkpoint, history), encoding="utf-8")
+    parameters = sum(p.numel() for p in model.parameters())
+    card.write_text(_card(written, found, parameters, checkpoint, history), encoding="utf-8")
     size = target.stat().st_size / 1e6
     return f"model {written.id}, digest {written.digest.hex()}, {size:.1f} MB"
 
 
+def _export_base(found: Checkpoint, checkpoint: Path, target: Path, card: Path, model_id: str | None) -> str:
+    """A model folder of one rate point, in float16 but for what feeds the entropy coder."""
+    from s2vc.models.published_import import write_folder  # it needs diffusers
+    from s2vc.models.published_loading import config_from
+
+    if target.exists() and not (target / INDEX).is_file():
+        raise OutputError(f"{target} is not a model folder: give another name")
+    shutil.rmtree(target, ignore_errors=True)
+    weights = found.part("ema.")
+    write_folder(target, config_from(found.config), weights, "fp16", model_id=model_id or target.stem)
+    written = ModelFile.open(target)
+    size = sum(file.stat().st_size for file in target.iterdir())
+    parameters = sum(weight.numel() for weight in weights.values())
+    card.write_text(_card(written, found, parameters, checkpoint, found.history()), encoding="utf-8")
+    return f"model {written.id}, digest {written.digest.hex()}, {size / 1e6:.1f} MB"
+
+
 def _card(
-    written: ModelFile, found: Checkpoint, model: TinyModel, checkpoint: Path, history: list[dict[str, Any]]
+    written: ModelFile, found: Checkpoint, parameters: int, checkpoint: Path, history: list[dict[str, Any]]
 ) -> str:
-    parameters = sum(p.numel() for p in model.parameters()) / 1e6
+    tiny = written.preset == "tiny"
+    file = f", SHA-256 `{file_sha256(written.path)}`" if tiny else ", a folder"
+    kept = "integer entropy model" if tiny else "what feeds the entropy coder as float32"
+    held = written.config if tiny else written.config["config"]
     data = found.recipe.get("data", {})
     folders = [place for key in ("clips", "sequences", "images", "shards") for place in data.get(key, [])]
     metrics = {name.replace("_", "-") for entry in history for name in entry.get("losses", {})}
@@ -106,11 +132,11 @@ def _card(
     unknown = [entry["model"] for entry in history if "model" in entry and "trained_on" not in entry]
     trained += [f"those of {name}, whose card was not there" for name in unknown]
     rows = {
-        "what": f"conditional video codec of preset {written.preset}, {parameters:.1f} M parameters, "
-        "stored as float16; integer entropy model",
-        "file": f"`{written.path.name}`, SHA-256 `{file_sha256(written.path)}`",
+        "what": f"conditional video codec of preset {written.preset}, {parameters / 1e6:.1f} M parameters, "
+        f"stored as float16; {kept}",
+        "file": f"`{written.path.name}`{file}",
         "digest": f"`{written.digest.hex()}`, which files coded with it carry",
-        "config": f"`{json.dumps(written.config, sort_keys=True)}`",
+        "config": f"`{json.dumps(held, sort_keys=True)}`",
         "data": ", ".join(folders) or "not recorded",
         "licence": data.get("notes") or "not stated: the code's Apache-2.0 does not cover the weights",
         "trained on metrics": ", ".join(trained) or "none",

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 
+from s2vc.nn.tiny.model import TinyModel
 from s2vc.training import losses as terms_of
 from s2vc.training.coded import LOOK_BACK, CodedBatch, CodedClip, CodedSampler, code_pictures
 from s2vc.training.stage import Shown, StageRun
@@ -16,6 +17,7 @@ from s2vc.training.streams import StepStreams, on_device
 class GeneratorStage(StageRun):
     """See the module."""
 
+    model: TinyModel
     trains: ClassVar = ["generator"]
 
     def _make_sampler(self, slots: Sequence[int]) -> CodedSampler:

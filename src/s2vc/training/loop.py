@@ -7,9 +7,10 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional as F
@@ -23,8 +24,10 @@ from s2vc.training.checkpoint import (
     Checkpoint,
     Progress,
     check_geometry,
+    geometry,
     load_exactly,
     read_checkpoint,
+    read_geometry,
     read_weights,
 )
 from s2vc.training.evaluate import Evaluation
@@ -35,8 +38,11 @@ from s2vc.training.realism import Discriminator
 from s2vc.training.recipe import CODED_KINDS, PARTS, Recipe, Stage, load_recipe
 from s2vc.training.semantic import FeatureCache, Projection
 from s2vc.training.stage import Context, StageRun
-from s2vc.training.stages import STAGES
+from s2vc.training.stages import stages_of
 from s2vc.training.stopping import stop_asked
+
+if TYPE_CHECKING:
+    from s2vc.training.base_networks import BaseNetworks
 
 CHECKPOINT_SECONDS = 300
 LOG_SECONDS = 20
@@ -79,20 +85,34 @@ class Log:
         print(f"s2vc: warning: {' '.join(message.split())}", file=sys.stderr, flush=True)
 
 
+def new_model(recipe: Recipe) -> TinyModel | BaseNetworks:
+    """A recipe's networks with new weights. ``base`` has the widths of what it starts from.
+
+    ``base`` is not channels-last: torch 2.13 crashes on a CPU in the gradient through frozen layers.
+    """
+    if recipe.preset == "tiny":
+        model = TinyModel(TinyConfig(**recipe.model))
+        return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    from s2vc.models.published_loading import config_from
+    from s2vc.training.base_networks import BaseNetworks
+
+    assert recipe.start is not None
+    preset, config = read_geometry(recipe.start)
+    if preset != "base":
+        raise ModelError(f"{recipe.start} is of preset {preset}, not base: name one of base")
+    return BaseNetworks(config_from(config))
+
+
 class Trainer:
     """One run in one folder: ``log.jsonl``, ``checkpoint.safetensors`` and, if wanted, ``tensorboard/``."""
 
     def __init__(self, recipe: Recipe, out: Path, root: Path, cache: Path, processes: Processes) -> None:
-        if recipe.preset != "tiny":
-            raise InputError(
-                f"preset {recipe.preset} cannot be trained by this version: its recipe is sound, no more"
-            )
+        self.stages = stages_of(recipe)
         self.recipe, self.out, self.root, self.processes = recipe, out, root, processes
         out.mkdir(parents=True, exist_ok=True)
         self.log = Log(out, processes)
         torch.manual_seed(recipe.seed)
-        model = TinyModel(TinyConfig(**recipe.model))
-        self.model = model.to(processes.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = new_model(recipe).to(processes.device)
         self.ema = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.progress = Progress()
         self._resumed: Checkpoint | None = None
@@ -125,7 +145,7 @@ class Trainer:
         if not path.exists():
             return False
         found = read_checkpoint(path)
-        check_geometry(path, found, self.recipe.preset, asdict(self.model.config))
+        check_geometry(path, found, self.recipe.preset, geometry(self.model.config))
         if not found.recipe:
             raise ModelError(f"{path} was written by an older s2vc: begin a new run from it with --start")
         self._check_place(path, found)
@@ -141,7 +161,7 @@ class Trainer:
     def start_from(self, name: str | Path) -> None:
         """Begin a new run from another run's EMA weights, or from a model."""
         found = read_weights(name)
-        widths = {k: v for k, v in asdict(self.model.config).items() if k not in WEIGHTLESS}
+        widths = {k: v for k, v in geometry(self.model.config).items() if k not in WEIGHTLESS}
         check_geometry(name, found, self.recipe.preset, widths)
         parts = tuple(prefix for part in self.recipe.restart for prefix in PARTS["tiny"][part])
         new = {k: v.clone() for k, v in self.model.state_dict().items() if k.startswith(parts)}
@@ -157,18 +177,21 @@ class Trainer:
     def _take(self, found: Checkpoint) -> None:
         for key, value in found.part("ema.").items():
             self.ema[key].copy_(value)
-        config, device = self.model.config, self.processes.device
+        device = self.processes.device
         names = {key.split(".")[0] for key in found.part("aux.")}
         for name in sorted(names):
             weights = found.part(f"aux.{name}.")
             if name == "projection":
-                module: torch.nn.Module = Projection(config.token, len(weights["conv2.bias"])).to(device)
+                module: torch.nn.Module = Projection(self.model.token_width, len(weights["conv2.bias"])).to(
+                    device
+                )
                 load_exactly(module, weights, "the checkpoint's projection")
             elif name == "discriminator":
                 module = Discriminator().to(device)
                 load_exactly(module, weights, "the checkpoint's discriminator")
             else:
-                module = frozen_copy(config, weights, device).requires_grad_(name == "fake")
+                assert isinstance(self.model, TinyModel)
+                module = frozen_copy(self.model.config, weights, device).requires_grad_(name == "fake")
             self.context.auxiliary[name] = module
 
     def _check_place(self, path: Path, found: Checkpoint) -> None:
@@ -202,7 +225,9 @@ class Trainer:
         for name, module in self.context.auxiliary.items():
             tensors |= {f"aux.{name}.{k}": v.detach().cpu() for k, v in module.state_dict().items()}
         recipe = self.recipe.model_dump(mode="json")
-        checkpoint = Checkpoint(tensors, self.progress, self.recipe.preset, asdict(self.model.config), recipe)
+        checkpoint = Checkpoint(
+            tensors, self.progress, self.recipe.preset, geometry(self.model.config), recipe
+        )
         checkpoint.write(self.out / CHECKPOINT)
 
     # -- stages -----------------------------------------------------------------------------------------
@@ -242,7 +267,7 @@ class Trainer:
         deadline = math.inf if budget_minutes is None else time.monotonic() + budget_minutes * 60
         while self.progress.stage < len(self.recipe.stages):
             stage = self.recipe.stages[self.progress.stage]
-            make = STAGES[stage.kind]
+            make = self.stages[self.progress.stage]
             if not self.progress.stage_steps:
                 make.prepare(stage, self.model, self.ema)
             run = make(self.context, stage, self.progress.stage)
@@ -269,6 +294,7 @@ class Trainer:
     def _finish_stage(self, stage: Stage, run: StageRun) -> None:
         progress = self.progress
         if stage.kind == "prior":
+            assert isinstance(self.model, TinyModel)
             part = "generator."
             weights = {k.removeprefix(part): v for k, v in self.ema.items() if k.startswith(part)}
             self.context.auxiliary["prior"] = frozen_copy(self.model.config, weights, self.processes.device)
@@ -350,6 +376,7 @@ class Trainer:
         if self.evaluation is None or stage.kind == "prior":
             return
         if not self.processes.rank:
+            assert isinstance(self.model, TinyModel)
             for found in self.evaluation(self.ema, self.model.config, self.out):
                 self.log(event="evaluation", stage=stage.name, **self.progress.figures(), **found)
                 if self.board is not None:

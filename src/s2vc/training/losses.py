@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,12 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from s2vc.nn.motion import motion_compensate
-from s2vc.nn.tiny.model import TinyModel
 from s2vc.perceptual import DISTS, LPIPS
 from s2vc.training.recipe import Stage
 from s2vc.training.sampler import Batch
 from s2vc.training.streams import Purpose, StepStreams, on_device
-from s2vc.training.unroll import Unrolled
 
 PERCEPTUAL = ("lpips_vgg", "lpips_alex", "dists")
 SHIFT = 8  # pixels by which what perceptual networks see is shifted, so that no grid of theirs is learnt
@@ -42,6 +42,19 @@ def make_flow(device: torch.device) -> nn.Module:
     from s2vc.perceptual import SPyNet
 
     return SPyNet().to(device)
+
+
+class Result(Protocol):
+    """What a step made of its batch: pictures in levels (B, T, 3, h, w), bits (B, T) and their proxy."""
+
+    @property
+    def x0(self) -> Tensor: ...
+    @property
+    def reference(self) -> Tensor: ...
+    @property
+    def bits(self) -> Tensor: ...
+    @property
+    def bits_proxy(self) -> Tensor: ...
 
 
 @dataclass
@@ -98,7 +111,7 @@ def lagrangian(stage: Stage, quality: Tensor, step: int) -> Tensor:
 
 
 def codec_terms(
-    stage: Stage, result: Unrolled, pictures: Tensor, batch: Batch, quality: Tensor, stage_step: int
+    stage: Stage, result: Result, pictures: Tensor, batch: Batch, quality: Tensor, stage_step: int
 ) -> Terms:
     """Rate and distortion: λ·R + L1 of the shown and of the reference pictures."""
     losses, area, device = stage.losses, stage.crop**2, pictures.device
@@ -171,16 +184,19 @@ def perceptual_term(
 
 
 def semantic_term(
-    terms: Terms, stage: Stage, model: TinyModel, projection: nn.Module, result: Unrolled, batch: Batch
+    terms: Terms, stage: Stage, tokens_of: Callable[[Tensor], Tensor], projection: nn.Module, batch: Batch
 ) -> None:
-    """‖E(x) − P_aux(s)‖₁ where the teacher's features are known (TRAINING §1)."""
+    """‖E(x) − P_aux(s)‖₁ where the teacher's features are known (TRAINING §1).
+
+    tokens_of: tokens (n, token, h, w) of the batch's frames (n,), counted sequence by sequence.
+    """
     assert batch.semantic is not None
-    device = result.feature.device
+    device = next(projection.parameters()).device
     count, frames = batch.known.shape
     known = np.flatnonzero(batch.known)
     if not len(known):
         return
-    tokens = model.generator.semantic(result.feature.flatten(0, 1)[on_device(known, device)])
+    tokens = tokens_of(on_device(known, device))
     target = on_device(batch.semantic.reshape(-1, *batch.semantic.shape[2:])[known], device)
     error = (projection(tokens).float() - target).abs().mean((1, 2, 3))
     # A sequence has a feature every fourth frame: each counts for the frames about it.
@@ -188,7 +204,7 @@ def semantic_term(
     terms.add("semantic", stage.losses.semantic, error.mean(), share)
 
 
-def temporal_term(terms: Terms, stage: Stage, result: Unrolled, pictures: Tensor, batch: Batch) -> None:
+def temporal_term(terms: Terms, stage: Stage, result: Result, pictures: Tensor, batch: Batch) -> None:
     """L1 between what motion compensation leaves of shown frames and of the source: flicker costs."""
     count, frames = batch.intra.shape
     inner = torch.from_numpy(~batch.intra[:, 1:]).to(pictures.device)
@@ -210,7 +226,7 @@ def motion_term(
     terms: Terms,
     stage: Stage,
     flow: nn.Module,
-    result: Unrolled,
+    result: Result,
     pictures: Tensor,
     batch: Batch,
     streams: StepStreams,

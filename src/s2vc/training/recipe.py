@@ -40,12 +40,12 @@ PARTS: dict[str, dict[str, tuple[str, ...]]] = {
         "vae": ("vae.",),
         "intra": ("intra.",),
         "inter": ("inter.",),
-        "unet": ("unet.",),
-        "lora": ("lora.",),
-        "conv_in": ("unet.conv_in.",),
-        "vae_reduction": ("vae_reduction.",),
-        "csg": ("intra.semantic_adaptor.", "inter.recon_semantic."),
-        "tcg": ("unet.pframe_motion_fusion.",),
+        "unet": ("generator.unet.",),
+        "lora": ("adapters.",),  # those of the stage's kind of frames
+        "conv_in": ("generator.unet.conv_in.",),
+        "vae_reduction": ("generator.reduction.",),
+        "csg": ("intra.tokens.", "inter.token_head."),
+        "tcg": ("generator.fusions.",),
     },
 }
 
@@ -226,6 +226,12 @@ def _check_whole(recipe: Recipe) -> None:
     seen: list[Stage] = []
     if recipe.drop and recipe.preset != "tiny":
         raise _Impossible(f"{recipe.preset} can drop nothing", "drop")
+    if recipe.preset == "base":
+        if not recipe.start:
+            raise _Impossible("base begins from a run or a model folder: give start", "preset")
+        for key in ("compile", "evaluate"):
+            if getattr(recipe, key):
+                raise _Impossible(f"{key} is for tiny", key)
     if recipe.restart and (recipe.preset != "tiny" or not recipe.start):
         raise _Impossible("restart takes new weights for parts of tiny that start would give", "restart")
     for number, stage in enumerate(recipe.stages):

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -39,6 +39,9 @@ from s2vc.training.semantic import FeatureCache, Projection
 from s2vc.training.streams import Purpose, StepStreams, on_device
 from s2vc.training.unroll import State, code_frame
 
+if TYPE_CHECKING:
+    from s2vc.training.base_networks import BaseNetworks
+
 # What Muon does not suit: the transform (near its start by design) and what is read as a number, not a map.
 NOT_FOR_MUON = ("transform", "log_step", "entropy.")
 # Shares of the learning rate. Adam's steps are as long as the rate whatever the weights' size, and the
@@ -53,7 +56,7 @@ class Context:
     """What all stages of a run share. ``auxiliary``: networks that are trained or used but not exported."""
 
     recipe: Recipe
-    model: TinyModel
+    model: TinyModel | BaseNetworks
     processes: Processes
     library: Library
     progress: Progress
@@ -70,6 +73,12 @@ class Shown:
     pictures: Tensor
     reference: Tensor
     x0: Tensor
+
+
+class Carried(Protocol):
+    """What slots carry from step to step."""
+
+    def tensors(self) -> dict[str, Tensor]: ...
 
 
 class Batches(Protocol):
@@ -91,7 +100,8 @@ class StageRun(ABC):
 
     def __init__(self, context: Context, stage: Stage, number: int) -> None:
         self.context, self.stage, self.number = context, stage, number
-        self.model, self.processes = context.model, context.processes
+        self.model: Any = context.model  # each class says which
+        self.processes = context.processes
         self.device = self.processes.device
         count, rank = self.processes.count, self.processes.rank
         if stage.batch % count:
@@ -100,7 +110,7 @@ class StageRun(ABC):
             )
         mine = stage.batch // count
         self.sampler = self._make_sampler(range(rank * mine, (rank + 1) * mine))
-        self.state: State | None = None  # what slots carry from step to step
+        self.state: Carried | None = None  # what slots carry from step to step
         self.shown: Shown | None = None
         self._unread: tuple[list[str], Tensor, Tensor, int] | None = None  # figures of the step before
         self.guard = Guard(**context.progress.guard)
@@ -149,7 +159,7 @@ class StageRun(ABC):
     # -- what is trained --------------------------------------------------------------------------------
 
     def _choose_parameters(self) -> None:
-        stage, parts = self.stage, PARTS["tiny"]
+        stage, parts = self.stage, PARTS[self.context.recipe.preset]
         chosen = tuple(prefix for part in stage.train or self.trains for prefix in parts[part])
         dropped = [part for part in self.context.recipe.drop if part in parts]
         frozen = tuple(prefix for part in (*stage.freeze, *dropped) for prefix in parts[part])
@@ -163,7 +173,7 @@ class StageRun(ABC):
         torch.manual_seed(self.context.recipe.seed)
         if losses.semantic and "projection" not in auxiliary:
             assert self.context.features is not None
-            projection = Projection(self.model.config.token, self.context.features.width)
+            projection = Projection(self.model.token_width, self.context.features.width)
             auxiliary["projection"] = projection.to(device)
         if losses.adversarial and "discriminator" not in auxiliary:
             auxiliary["discriminator"] = Discriminator().to(device)
@@ -243,6 +253,9 @@ class StageRun(ABC):
         tensors["sampler"] = self.processes.gathered(torch.from_numpy(self.sampler.state()).to(self.device))
         return {k: v.cpu() for k, v in tensors.items()} | optimiser_tensors(self.optimisers | self.critics)
 
+    def _state_of(self, tensors: dict[str, Tensor]) -> Carried:
+        return State.of(tensors)
+
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on where the checkpoint was written."""
         tensors = checkpoint.tensors
@@ -259,7 +272,7 @@ class StageRun(ABC):
         rows = slice(self.processes.rank * mine, (self.processes.rank + 1) * mine)
         self.sampler.restore(tensors["sampler"][rows].cpu().numpy())
         if carried:
-            self.state = State.of({k: v[rows].to(self.device).contiguous() for k, v in carried.items()})
+            self.state = self._state_of({k: v[rows].to(self.device).contiguous() for k, v in carried.items()})
         for name, optimiser in (self.optimisers | self.critics).items():
             restore_optimiser(name, optimiser, checkpoint)
 

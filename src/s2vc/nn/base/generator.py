@@ -80,24 +80,30 @@ class Generator(nn.Module):
         )
 
     def forward(
-        self, features: Tensor, tokens: Tensor, previous: Sequence[Tensor] | None = None
+        self,
+        features: Tensor,
+        tokens: Tensor,
+        previous: Sequence[Tensor] | None = None,
+        films: int = 1,
     ) -> tuple[Tensor, list[Tensor]]:
-        """x0 of T consecutive frames in one batch.
+        """x0 of T consecutive frames of some films in one batch, time by time.
 
-        ``features``: float32 (T, input, h, w), h and w multiples of 8. ``tokens``: (T, token, h/8, w/8).
-        ``previous``: what the call for the frames before returned, each (1, width, …). Without it the
-        first three frames are not what they would be; frames after them are.
-        Returns x0, float32 (T, 4, h, w), and the last frame's features for the next call.
+        ``features``: float32 (T·films, input, h, w), h and w multiples of 8. ``tokens``: (T·films, token,
+        h/8, w/8). ``previous``: what the call for the frames before returned, each (films, width, …). Without
+        it the first three frames are not what they would be; frames after them are.
+        Returns x0, float32 (T·films, 4, h, w), and the last frames' features for the next call.
         """
         time, context = self._conditions(tokens)
-        x, skips, buffered = self._down(features, time, context, previous, len(self.unet.down_blocks))
+        levels = len(self.unet.down_blocks)
+        x, skips, buffered = self._down(features, time, context, previous, levels, films)
         x = self.unet.mid_block(x, time, encoder_hidden_states=context)
         for block in self.unet.up_blocks:
             states = tuple(skips[-len(block.resnets) :])
             del skips[-len(block.resnets) :]
             x = block(x, states, temb=time, **_guidance(block, context))
         noise = self.unet.conv_out(self.unet.conv_act(self.unet.conv_norm_out(x)))
-        return denoise(self.reduction(features), noise).float(), buffered
+        with torch.autocast(features.device.type, enabled=False):  # while training
+            return denoise(self.reduction(features.float()), noise).float(), buffered
 
     def buffer(
         self, features: Tensor, tokens: Tensor, previous: Sequence[Tensor], levels: int
@@ -119,16 +125,17 @@ class Generator(nn.Module):
         context: Tensor,
         previous: Sequence[Tensor] | None,
         levels: int,
+        films: int = 1,
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """The first ``levels`` down blocks: (main path, skips, last frame's features before fusion)."""
+        """The first ``levels`` down blocks: (main path, skips, last frames' features before fusion)."""
         x = self.unet.conv_in(features.to(self.unet.dtype))
         skips, buffered = [x], []
         for level, block in enumerate(self.unet.down_blocks[:levels]):
             x, states = block(x, temb=time, **_guidance(block, context))
             skips += states
             if level < FUSED_LEVELS:
-                buffered.append(x[-1:])
+                buffered.append(x[-films:])
                 if self.fusions and level + 1 < levels:
-                    first = previous[level] if previous else torch.zeros_like(x[:1])
-                    x = self.fusions[level](x, torch.cat([first, x[:-1]]))
+                    first = previous[level] if previous else torch.zeros_like(x[:films])
+                    x = self.fusions[level](x, torch.cat([first, x[:-films]]))
         return x, skips, buffered

@@ -62,11 +62,20 @@ class ScalarQuantiser:
     def _columns(self, values: Sequence[float], like: Tensor) -> Tensor:
         return torch.tensor(values, dtype=torch.float32, device=like.device)[:, None, None]
 
+    def _bounded(self, z: Tensor) -> Tensor:
+        """Between the outermost levels, in steps of one."""
+        half, offset = self._columns(self._half, z), self._columns(self._offset, z)
+        return torch.tanh(z.float() + torch.atanh(offset / half)) * half - offset
+
+    def through(self, z: Tensor) -> Tensor:
+        """(B, D, H, W) float -> its codes in [-1, 1], with the gradient of what is rounded."""
+        bounded = self._bounded(z)
+        rounded = bounded + (torch.round(bounded) - bounded).detach()
+        return rounded / self._columns([level // 2 for level in self.levels], z)
+
     def index(self, z: Tensor) -> Tensor:
         """(B, D, H, W) float -> (B, H, W) int64 in [0, codes): the first channel is the lowest digit."""
-        half, offset = self._columns(self._half, z), self._columns(self._offset, z)
-        shift = torch.atanh(offset / half)
-        digits = torch.round(torch.tanh(z.float() + shift) * half - offset).long()
+        digits = torch.round(self._bounded(z)).long()
         total = torch.zeros_like(digits[:, 0])
         weight = 1
         for channel, level in enumerate(self.levels):

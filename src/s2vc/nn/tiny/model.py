@@ -19,3 +19,11 @@ class TinyModel(nn.Module):
         self.codec = TinyCodec(config)
         self.generator = TinyGenerator(config)
         self.entropy = EntropyTwin(config)
+
+    @property
+    def token_width(self) -> int:
+        return self.config.token
+
+    @property
+    def reset_period(self) -> int:
+        return self.config.reset_period
