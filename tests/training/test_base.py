@@ -7,6 +7,7 @@ import io
 import numpy as np
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 
 import s2vc
@@ -23,8 +24,9 @@ from s2vc.training.unroll import Noise
 
 FRAMES = 5
 LOSSES = {"l1": 1.0, "reference_l1": 0.0}
-INTRA = {"kind": "intra", "crop": 128, "batch": 2, "steps": 3, "frames": 1, "longest": 1, "losses": LOSSES, "optimiser": "adamw"}
-INTER = {"kind": "inter", "crop": 128, "batch": 2, "steps": 3, "frames": 2, "longest": 2, "losses": LOSSES, "optimiser": "adamw"}
+STAGE = {"crop": 128, "batch": 2, "steps": 3, "losses": LOSSES, "optimiser": "adamw"}
+INTRA = {**STAGE, "kind": "intra", "frames": 1, "longest": 1}
+INTER = {**STAGE, "kind": "inter", "frames": 2, "longest": 2}
 CASCADE = {**INTER, "kind": "cascade", "frames": 3, "longest": 6, "short_share": 0.2}
 
 
@@ -108,9 +110,8 @@ def test_gradients_go_back_in_a_cascade_only(networks, scene, cascade):
     pictures.requires_grad_()
     intra = np.array([[True, False, False]])
     frames = BaseFrames(networks, autocast=False, cascade=cascade, checkpointing=True)
-    result = frames(
-        pictures, intra, ~intra & False, still(1, 3, networks.config), initial_base_state(networks, 1, 64, 128)
-    )
+    state = initial_base_state(networks, 1, 64, 128)
+    result = frames(pictures, intra, np.zeros_like(intra), still(1, 3, networks.config), state)
     result.x0[:, 2].sum().backward()
     assert pictures.grad is not None
     assert bool(pictures.grad[:, 1].any()) == cascade
@@ -130,6 +131,27 @@ def test_a_run_moves_what_its_stages_name(write_recipe, point, large_footage, ca
     assert not [name for name in moved if name.startswith("vae.")]
     unet = [name for name in moved if name.startswith("generator.unet.")]
     assert sorted(unet) == ["generator.unet.conv_in.bias", "generator.unet.conv_in.weight"]
+
+
+def test_tokens_are_distilled_in_mixed_precision(write_recipe, point, large_footage, tmp_path, monkeypatch):
+    class Mean(torch.nn.Module):
+        width = 3
+
+        def forward(self, pictures):
+            return torch.nn.functional.avg_pool2d(pictures, 16)
+
+    monkeypatch.setattr("s2vc.perceptual.teachers.load_teacher", lambda name: Mean())
+    stage = {**CASCADE, "losses": {**LOSSES, "semantic": 0.5, "flicker": 0.5}, "train": ["csg"]}
+    recipe = recipe_of(write_recipe, point, stage, teacher="mean", precision="bfloat16", ema=0.0)
+    figures = run(recipe, tmp_path / "run", large_footage, tmp_path / "cache")
+    assert any("semantic" in f for f in figures) and all(np.isfinite(f["loss"]) for f in figures)
+    found = read_checkpoint(tmp_path / "run")
+    before, after = read_weights(point).part("ema."), found.part("model.")
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert found.part("aux.projection.")
+    # Tokens of I-frames learn from their generator's pictures, too, whatever stands still there.
+    assert {name.split(".")[1] for name in moved} <= {"token_head", "tokens"}
+    assert any(name.startswith("inter.token_head.") for name in moved)
 
 
 def test_p_frames_leave_i_frames_as_they_are(write_recipe, point, large_footage, cache, tmp_path):
@@ -159,7 +181,7 @@ def test_new_adapters_of_p_frames_begin_as_those_of_i_frames(networks):
 
 
 def test_a_run_goes_on_bit_for_bit(write_recipe, point, large_footage, cache, tmp_path, monkeypatch):
-    recipe = recipe_of(write_recipe, point, {**CASCADE, "steps": 5})
+    recipe = recipe_of(write_recipe, point, CASCADE)
     whole = run(recipe, tmp_path / "whole", large_footage, cache)
     left = [2]
 
@@ -202,6 +224,32 @@ def test_what_is_exported_is_a_codec(write_recipe, point, large_footage, cache, 
     )
 
 
+def test_it_begins_from_stable_diffusion(
+    networks, miniature, write_recipe, large_footage, cache, tmp_path, monkeypatch
+):
+    from s2vc.training import base_networks
+
+    config, folder = miniature.config, tmp_path / "sd15"
+    unet = UNet2DConditionModel(
+        block_out_channels=config.generator.widths,
+        cross_attention_dim=config.generator.token,
+        attention_head_dim=config.generator.heads,
+    )
+    unet.save_pretrained(folder / "unet")
+    networks.vae.autoencoder.save_pretrained(folder / "vae")
+    monkeypatch.setattr(base_networks, "BaseConfig", lambda *parts: type(config)(*parts) if parts else config)
+    run(recipe_of(write_recipe, folder, {**INTRA, "steps": 1}), tmp_path / "run", large_footage, cache)
+    found = read_checkpoint(tmp_path / "run").part("model.")
+    for name, weight in unet.state_dict().items():
+        assert name.startswith("conv_in.") or torch.equal(found[f"generator.unet.{name}"], weight)
+    for name, weight in networks.vae.state_dict().items():
+        assert torch.equal(found[f"vae.{name}"], weight)
+    assert not found["generator.fusions.0.exit.weight"].any()
+    (folder / "vae" / "config.json").unlink()
+    with pytest.raises(ModelError, match="not Stable Diffusion as diffusers keep it"):
+        run(recipe_of(write_recipe, folder, INTRA), tmp_path / "no", large_footage, cache)
+
+
 def test_what_cannot_be_trained_is_refused(write_recipe, point, base_folder, large_footage, cache, tmp_path):
     def refusal(*stages, start=point, error=InputError, **keys):
         with pytest.raises(error) as caught:
@@ -214,5 +262,5 @@ def test_what_cannot_be_trained_is_refused(write_recipe, point, base_folder, lar
     assert "3 rate points (low, middle, high)" in refusal(INTER, start=base_folder, error=ModelError)
     recipe = recipe_of(write_recipe, point, INTER)
     recipe.write_text(recipe.read_text().replace(f"start: {point}\n", ""))
-    with pytest.raises(InputError, match="base begins from a run or a model folder"):
+    with pytest.raises(InputError, match="base begins from a run, a model folder or"):
         run(recipe, tmp_path / "no", large_footage, cache)

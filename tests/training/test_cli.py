@@ -33,11 +33,11 @@ def test_a_wrong_recipe_is_one_line_with_its_place(command, footage, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_recipe_of_base_is_checked_and_not_trained(command, footage, tmp_path, request):
+def test_what_of_base_is_not_trained_is_named(command, footage, tmp_path, request):
     recipe = request.config.rootpath / "recipes" / "base.yaml"
     ran = command("train", recipe, "--out", tmp_path / "run", "--data", footage)
     assert ran.exit_code == 1
-    assert "preset base cannot be trained by this version" in ran.output
+    assert "stage realism: of base this version trains intra, inter, cascade stages" in ran.output
 
 
 def test_a_budget_is_a_time(command, footage, tmp_path):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -77,7 +80,8 @@ class BaseNetworks(nn.Module):
             adapter = adapters.get_submodule(layer)
             assert isinstance(adapter, _Adapter)
             weight = self.generator.get_parameter(f"{layer}.weight")
-            weights[f"{layer}.weight"] = merge(weight, adapter.down, adapter.up, scale)
+            with torch.autocast(weight.device.type, enabled=False):
+                weights[f"{layer}.weight"] = merge(weight, adapter.down, adapter.up, scale)
         return weights
 
     def draw(
@@ -110,3 +114,29 @@ def folder_weights(path: Path) -> Mapping[str, Tensor]:
         )
     read = folder.reader(folder.points[0])
     return {tensor.name: read(tensor.name, torch.float32) for tensor in layout(folder.config)}
+
+
+def stable_diffusion_config(path: Path) -> BaseConfig:
+    """The published widths around the U-Net and the autoencoder of such a folder."""
+    try:
+        unet, vae = (json.loads((path / part / "config.json").read_text()) for part in ("unet", "vae"))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{path} is not Stable Diffusion as diffusers keep it ({error}): fetch it again"
+        ) from None
+    widths, token = tuple(unet["block_out_channels"]), unet["cross_attention_dim"]
+    config = BaseConfig()
+    return BaseConfig(
+        replace(config.intra, token=token),
+        replace(config.inter, token=token),
+        replace(config.generator, widths=widths, token=token, heads=unet["attention_head_dim"]),
+        replace(config.vae, widths=tuple(vae["block_out_channels"])),
+    )
+
+
+def stable_diffusion_weights(path: Path) -> dict[str, Tensor]:
+    """Its U-Net but for the entrance, which takes a picture's latent, and its autoencoder, in float32."""
+    unet = UNet2DConditionModel.from_pretrained(path / "unet").state_dict()
+    vae = AutoencoderKL.from_pretrained(path / "vae").state_dict()
+    weights = {f"generator.unet.{k}": v.float() for k, v in unet.items() if not k.startswith("conv_in.")}
+    return weights | {f"vae.autoencoder.{k}": v.float() for k, v in vae.items()}

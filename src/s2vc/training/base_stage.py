@@ -91,7 +91,7 @@ class BaseInterStage(BaseStage):
     frames_kind: ClassVar = "inter"
 
     @classmethod
-    def prepare(cls, stage: Stage, model: BaseNetworks, ema: dict[str, Tensor]) -> None:  # type: ignore[override]
+    def prepare(cls, stage: Stage, model: BaseNetworks, ema: dict[str, Tensor]) -> None:
         """P-frames' adapters that have learnt nothing begin as I-frames' (ARCHITECTURE §14.3)."""
         weights = model.state_dict()
         theirs = [name for name in weights if name.startswith("adapters.inter.")]

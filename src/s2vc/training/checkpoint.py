@@ -72,13 +72,14 @@ class Progress:
 
 @dataclass
 class Checkpoint:
-    """What a checkpoint file holds."""
+    """What a checkpoint file holds. ``whole``: all weights, not those alone that a foreign model has."""
 
     tensors: dict[str, Tensor]
     progress: Progress
     preset: str
     config: dict[str, Any]
     recipe: dict[str, Any]
+    whole: bool = True
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """Tensors whose names begin with ``prefix``, without it."""
@@ -151,11 +152,18 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def read_weights(name: str | Path) -> Checkpoint:
-    """What a run can start from: a run's folder, a checkpoint, a model file, folder or id.
+    """What a run can start from: a run's folder, a checkpoint, a model file, folder or id, Stable Diffusion.
 
-    Of a model only the ``ema`` tensors are there.
+    Of a model only the ``ema`` tensors are there, of Stable Diffusion only what it has.
     """
     path = Path(name)
+    if (path / "unet").is_dir():
+        from s2vc.training.base_networks import stable_diffusion_weights
+
+        weights = {f"ema.{name}": value for name, value in stable_diffusion_weights(path).items()}
+        history = [{"model": path.name}]
+        config = read_geometry(path)[1]
+        return Checkpoint(weights, Progress(history=history), "base", config, {}, whole=False)
     if (path / INDEX).is_file():
         from s2vc.training.base_networks import folder_weights  # it needs diffusers
 
@@ -188,8 +196,12 @@ def _entry(model: ModelFile) -> dict[str, Any]:
 
 
 def read_geometry(name: str | Path) -> tuple[str, dict[str, Any]]:
-    """Preset and widths of a run or a model folder, without its tensors; ModelError where it is neither."""
+    """Preset and widths of what ``base`` can start from, without its tensors; ModelError where it is none."""
     path = Path(name)
+    if (path / "unet").is_dir():
+        from s2vc.training.base_networks import stable_diffusion_config
+
+        return "base", geometry(stable_diffusion_config(path))
     if (path / INDEX).is_file():
         folder = ModelFile.open(path)
         return folder.preset, dict(folder.config["config"])
@@ -199,7 +211,9 @@ def read_geometry(name: str | Path) -> tuple[str, dict[str, Any]]:
             description = stream.metadata() or {}
         return description["preset"], dict(json.loads(description["config"]))
     except (OSError, SafetensorError, KeyError) as error:
-        raise ModelError(f"cannot read {path} ({error}): name a run or a model folder") from None
+        raise ModelError(
+            f"cannot read {path} ({error}): name a run, a model folder or Stable Diffusion's"
+        ) from None
 
 
 def geometry(config: Any) -> dict[str, Any]:

@@ -165,7 +165,10 @@ class Trainer:
         check_geometry(name, found, self.recipe.preset, widths)
         parts = tuple(prefix for part in self.recipe.restart for prefix in PARTS["tiny"][part])
         new = {k: v.clone() for k, v in self.model.state_dict().items() if k.startswith(parts)}
-        load_exactly(self.model, found.part("ema."), name)
+        theirs = found.part("ema.")
+        if not found.whole:
+            theirs = self.model.state_dict() | theirs
+        load_exactly(self.model, theirs, name)
         self._take(found)
         self.model.load_state_dict(new, strict=False)
         for key, value in new.items():

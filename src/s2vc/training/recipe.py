@@ -228,7 +228,9 @@ def _check_whole(recipe: Recipe) -> None:
         raise _Impossible(f"{recipe.preset} can drop nothing", "drop")
     if recipe.preset == "base":
         if not recipe.start:
-            raise _Impossible("base begins from a run or a model folder: give start", "preset")
+            raise _Impossible(
+                "base begins from a run, a model folder or Stable Diffusion's: give start", "preset"
+            )
         for key in ("compile", "evaluate"):
             if getattr(recipe, key):
                 raise _Impossible(f"{key} is for tiny", key)

@@ -136,7 +136,7 @@ class StageRun(ABC):
         )
 
     @classmethod
-    def prepare(cls, stage: Stage, model: TinyModel, ema: dict[str, Tensor]) -> None:
+    def prepare(cls, stage: Stage, model: Any, ema: dict[str, Tensor]) -> None:
         """What is changed in weights and averaged weights before a stage's first step."""
         if stage.kind in CODED_KINDS:
             # Files will be coded with the averaged weights: so is what such a stage learns from.
