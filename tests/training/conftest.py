@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,3 +84,55 @@ def write_recipe(tmp_path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+WORKER = """
+import json, sys
+from pathlib import Path
+from s2vc.training.loop import train
+recipe, out, data, cache = map(Path, sys.argv[1:])
+seen = []
+train(recipe, out, data=data, cache=cache, watch=lambda p, f: seen.append(f))
+(out / f"seen{__import__('os').environ['RANK']}.json").write_text(json.dumps(seen))
+"""
+
+
+@pytest.fixture
+def in_processes() -> Callable[..., None]:
+    """``in_processes(count, script, *arguments)``: a script in so many, as torchrun starts them."""
+
+    def start(count: int, script: str, *arguments: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        places = {"WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
+        command = [sys.executable, "-W", "ignore", "-c", script, *map(str, arguments)]
+        ran = [
+            subprocess.Popen(
+                command,
+                env={
+                    **os.environ,
+                    **{k: str(v) for k, v in {**places, "RANK": r, "LOCAL_RANK": r}.items()},
+                },
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+            for r in range(count)
+        ]
+        for process in ran:
+            _, errors = process.communicate()
+            assert process.returncode == 0, errors.decode()
+
+    return start
+
+
+@pytest.fixture
+def curve_of(in_processes: Callable[..., None]) -> Callable[..., list[dict[str, float]]]:
+    """``curve_of(count, recipe, out, footage, cache)``: every step's figures in so many processes."""
+
+    def train(count: int, recipe: Path, out: Path, footage: Path, cache: Path) -> list[dict[str, float]]:
+        in_processes(count, WORKER, recipe, out, footage, cache)
+        figures: list[dict[str, float]] = json.loads((out / "seen0.json").read_text())
+        return figures
+
+    return train

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 
 import numpy as np
 import pytest
@@ -181,7 +182,8 @@ def test_new_adapters_of_p_frames_begin_as_those_of_i_frames(networks):
 
 
 def test_a_run_goes_on_bit_for_bit(write_recipe, point, large_footage, cache, tmp_path, monkeypatch):
-    recipe = recipe_of(write_recipe, point, CASCADE)
+    start = shutil.copytree(point, tmp_path / "start")
+    recipe = recipe_of(write_recipe, start, CASCADE)
     whole = run(recipe, tmp_path / "whole", large_footage, cache)
     left = [2]
 
@@ -193,10 +195,20 @@ def test_a_run_goes_on_bit_for_bit(write_recipe, point, large_footage, cache, tm
         patch.setattr("s2vc.training.processes.Processes.any", spent)
         first = run(recipe, tmp_path / "parts", large_footage, cache)
     assert len(first) == 2
+    shutil.rmtree(start)  # a run needs what it began from no more
     rest = run(recipe, tmp_path / "parts", large_footage, cache, resume=True)
     assert [f["loss"] for f in first + rest] == [f["loss"] for f in whole]
     one, other = (load_file(tmp_path / name / CHECKPOINT) for name in ("whole", "parts"))
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(write_recipe, point, large_footage, cache, curve_of, tmp_path):
+    recipe = recipe_of(write_recipe, point, {**CASCADE, "steps": 8, "batch": 4, "learning_rate": 2e-5})
+    one, two = (curve_of(n, recipe, tmp_path / f"of{n}", large_footage, cache) for n in (1, 2))
+    assert len(one) == 8
+    for figure, tolerance in (("loss", 1e-4), ("gradient", 1e-2)):
+        np.testing.assert_allclose([f[figure] for f in one], [f[figure] for f in two], rtol=tolerance)
 
 
 def test_what_is_exported_is_a_codec(write_recipe, point, large_footage, cache, scene, tmp_path):
@@ -259,6 +271,7 @@ def test_what_cannot_be_trained_is_refused(write_recipe, point, base_folder, lar
     assert "no realism stage" in refusal(INTER, {**INTER, "kind": "realism"})
     assert "multiple of 64" in refusal({**INTER, "crop": 96})
     assert "compile is for tiny" in refusal(INTER, compile=True)
+    assert "temporal reads motion" in refusal({**INTER, "losses": {**LOSSES, "temporal": 1}})
     assert "3 rate points (low, middle, high)" in refusal(INTER, start=base_folder, error=ModelError)
     recipe = recipe_of(write_recipe, point, INTER)
     recipe.write_text(recipe.read_text().replace(f"start: {point}\n", ""))

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -191,38 +187,6 @@ def test_an_entropy_stage_changes_nothing_else(write_recipe, tmp_path, footage, 
     assert not read_checkpoint(tmp_path / "codec").tensors["ema.entropy.frequencies"].any()
 
 
-WORKER = """
-import json, sys
-from pathlib import Path
-from s2vc.training.loop import train
-recipe, out, data, cache = map(Path, sys.argv[1:])
-seen = []
-train(recipe, out, data=data, cache=cache, watch=lambda p, f: seen.append(f))
-(out / f"seen{__import__('os').environ['RANK']}.json").write_text(json.dumps(seen))
-"""
-
-
-def in_processes(count: int, script: str, *arguments: Path) -> None:
-    """A script in so many processes, as torchrun starts them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    places = {"WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
-    command = [sys.executable, "-W", "ignore", "-c", script, *map(str, arguments)]
-    ran = [
-        subprocess.Popen(
-            command,
-            env={**os.environ, **{k: str(v) for k, v in {**places, "RANK": r, "LOCAL_RANK": r}.items()}},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        for r in range(count)
-    ]
-    for process in ran:
-        _, errors = process.communicate()
-        assert process.returncode == 0, errors.decode()
-
-
 GATHERING = """
 import torch
 from s2vc.training.processes import Processes
@@ -240,13 +204,13 @@ processes.close()
 """
 
 
-def test_processes_gather_rows_of_any_type():
+def test_processes_gather_rows_of_any_type(in_processes):
     """A checkpoint of two processes has what origins carry: flags and 16-bit numbers."""
     in_processes(2, GATHERING)
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one(write_recipe, tmp_path, footage, cache, mini):
+def test_two_processes_train_as_one(write_recipe, tmp_path, footage, cache, mini, curve_of):
     """The same global batch: the loss curves agree to 1e-4 over fifty steps.
 
     From weights that are no knife edge: a fresh entropy model's table indices are whole numbers, and the sign
@@ -257,11 +221,7 @@ def test_two_processes_train_as_one(write_recipe, tmp_path, footage, cache, mini
         {**CASCADE, "steps": 50, "losses": losses, "learning_rate": 2e-5, "muon_learning_rate": 2e-4},
         start=str(mini),
     )
-    curves = []
-    for count in (1, 2):
-        out = tmp_path / f"of{count}"
-        in_processes(count, WORKER, recipe, out, footage, cache)
-        curves.append(json.loads((out / "seen0.json").read_text()))
+    curves = [curve_of(count, recipe, tmp_path / f"of{count}", footage, cache) for count in (1, 2)]
     assert len(curves[0]) == 50
     for figure, tolerance in (("loss", 1e-4), ("gradient", 1e-2)):
         one, two = ([step[figure] for step in curve] for curve in curves)

@@ -14,7 +14,9 @@ from .guard import guarded
 @guarded
 def export(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A checkpoint or a run's folder.")],
-    target: Annotated[Path, typer.Argument(metavar="MODEL", help="The model file to write; of base, the folder.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="The model file (of base: folder) to write.")
+    ],
     model_id: Annotated[
         str | None, typer.Option("--id", metavar="NAME", help="The model's id (default: the file's name).")
     ] = None,

@@ -311,8 +311,8 @@ def write_folder(
 ) -> ModelFolder:
     """A model folder of one rate point, named ``point``, from tensors named as in ``layout``.
 
-    The same tensors and dtype give the same digest anywhere. Raises ModelError where a tensor does not fit
-    the dtype.
+    It takes the place of what ``target`` held once it is whole. The same tensors and dtype give the same
+    digest anywhere. Raises ModelError where a tensor does not fit the dtype.
     """
     check_dtype(dtype)
     names = [tensor.name for tensor in layout(config)]
@@ -327,6 +327,7 @@ def write_folder(
     save_file(stored, partial / "point.safetensors", {"format": "pt"})
     index = _index(model_id, digest.hexdigest(), dtype, ["point"], config, {"point.safetensors": ["point"]})
     (partial / INDEX).write_text(json.dumps(index, indent=1) + "\n")
+    shutil.rmtree(target, ignore_errors=True)
     partial.rename(target)
     return ModelFolder.open(target)
 

@@ -52,7 +52,7 @@ class BaseStage(FootageStage):
     def _noise(self, streams: StepStreams) -> Noise:
         stage, config = self.stage, self.model.config
         at16, at64 = stage.crop // 16, stage.crop // 64
-        latent = config.intra.latent if self.frames_kind == "intra" else config.inter.latent
+        latent = max(config.intra.latent, config.inter.latent)
         shapes = ((stage.frames, latent, at16, at16), (stage.frames, config.inter.hyper, at64, at64))
         uniform = streams.uniform(Purpose.ROUNDING, *shapes)
         return Noise(uniform[0] - 0.5, uniform[1] - 0.5)

@@ -102,7 +102,7 @@ def _pass(values: Tensor, parameters: Tensor, mask: Tensor, noise: Tensor) -> tu
         residual = values.float() - means
         symbols = _through(residual)
         hard = gaussian_bits(symbols.detach(), scales.detach()) * mask
-        soft = gaussian_training_bits(residual + noise, scales) * mask
+        soft = gaussian_training_bits(residual + noise[:, : values.shape[1]], scales) * mask
         return (symbols + means) * mask, (hard.flatten(1).sum(1), soft.flatten(1).sum(1))
 
 

@@ -202,12 +202,12 @@ def read_geometry(name: str | Path) -> tuple[str, dict[str, Any]]:
         from s2vc.training.base_networks import stable_diffusion_config
 
         return "base", geometry(stable_diffusion_config(path))
-    if (path / INDEX).is_file():
-        folder = ModelFile.open(path)
-        return folder.preset, dict(folder.config["config"])
-    path = path / CHECKPOINT if path.is_dir() else path
+    place = path / CHECKPOINT if path.is_dir() else path
     try:
-        with safe_open(path, framework="pt") as stream:
+        if (path / INDEX).is_file():
+            folder = ModelFile.open(path)
+            return folder.preset, dict(folder.config["config"])
+        with safe_open(place, framework="pt") as stream:
             description = stream.metadata() or {}
         return description["preset"], dict(json.loads(description["config"]))
     except (OSError, SafetensorError, KeyError) as error:

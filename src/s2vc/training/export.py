@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -107,7 +106,6 @@ def _export_base(found: Checkpoint, checkpoint: Path, target: Path, card: Path, 
 
     if target.exists() and not (target / INDEX).is_file():
         raise OutputError(f"{target} is not a model folder: give another name")
-    shutil.rmtree(target, ignore_errors=True)
     weights = found.part("ema.")
     write_folder(target, config_from(found.config), weights, "fp16", model_id=model_id or target.stem)
     written = ModelFile.open(target)

@@ -85,8 +85,8 @@ class Log:
         print(f"s2vc: warning: {' '.join(message.split())}", file=sys.stderr, flush=True)
 
 
-def new_model(recipe: Recipe) -> TinyModel | BaseNetworks:
-    """A recipe's networks with new weights. ``base`` has the widths of what it starts from.
+def new_model(recipe: Recipe, out: Path) -> TinyModel | BaseNetworks:
+    """A recipe's networks with new weights. ``base`` has the widths of its run, or of what that starts from.
 
     ``base`` is not channels-last: torch 2.13 crashes on a CPU in the gradient through frozen layers.
     """
@@ -97,9 +97,10 @@ def new_model(recipe: Recipe) -> TinyModel | BaseNetworks:
     from s2vc.training.base_networks import BaseNetworks
 
     assert recipe.start is not None
-    preset, config = read_geometry(recipe.start)
+    place = out if (out / CHECKPOINT).exists() else recipe.start
+    preset, config = read_geometry(place)
     if preset != "base":
-        raise ModelError(f"{recipe.start} is of preset {preset}, not base: name one of base")
+        raise ModelError(f"{place} is of preset {preset}, not base: name one of base")
     return BaseNetworks(config_from(config))
 
 
@@ -112,7 +113,7 @@ class Trainer:
         out.mkdir(parents=True, exist_ok=True)
         self.log = Log(out, processes)
         torch.manual_seed(recipe.seed)
-        self.model = new_model(recipe).to(processes.device)
+        self.model = new_model(recipe, out).to(processes.device)
         self.ema = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         self.progress = Progress()
         self._resumed: Checkpoint | None = None

@@ -273,6 +273,10 @@ def _check_stage(recipe: Recipe, stage: Stage, before: list[Stage], place: tuple
                 what = f"{part} is no part of {recipe.preset}; there are {', '.join(parts)}"
                 raise _Impossible(what, *place, key)
     losses = stage.losses
+    if recipe.preset == "base" and losses.temporal:
+        raise _Impossible(
+            "temporal reads motion fields, which base has none of", *place, "losses", "temporal"
+        )
     if stage.kind != "realism" and (losses.adversarial or losses.dmd):
         raise _Impossible("adversarial and dmd belong into a realism stage", *place, "losses")
     if losses.dmd and not recipe.start and "prior" not in kinds:
