@@ -14,6 +14,11 @@ def activation(x: Tensor) -> Tensor:
     return F.leaky_relu(x, NEGATIVE_SLOPE)
 
 
+def round_through(x: Tensor) -> Tensor:
+    """Round half to even, gradient as if it were the identity."""
+    return x + (x.round() - x).detach()
+
+
 class ResBlock(nn.Module):
     """x + conv3x3(act(conv3x3(act(x)))); ``width`` channels, any size. No norms (MLVC, PEERS)."""
 

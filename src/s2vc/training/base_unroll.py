@@ -21,6 +21,7 @@ from s2vc.nn.base.config import LATENT
 from s2vc.nn.base.generator import FUSED_LEVELS
 from s2vc.nn.base.inter import LIMIT
 from s2vc.nn.base.prior import four_pass_masks, gaussian_bits, gaussian_training_bits, two_pass_masks
+from s2vc.nn.blocks import round_through
 from s2vc.training.base_networks import BaseNetworks, Weights
 from s2vc.training.unroll import Noise
 
@@ -91,16 +92,12 @@ class BaseUnrolled:
         return self.x0.detach()
 
 
-def _through(value: Tensor) -> Tensor:
-    return value + (value.round() - value).detach()
-
-
 def _pass(values: Tensor, parameters: Tensor, mask: Tensor, noise: Tensor) -> tuple[Tensor, Bits]:
     """One pass of y (N, C, h, w): decoded values, zero outside the mask, and its bits."""
     with torch.autocast(values.device.type, enabled=False):
         scales, means = parameters.float().chunk(2, dim=1)
         residual = values.float() - means
-        symbols = _through(residual)
+        symbols = round_through(residual)
         hard = gaussian_bits(symbols.detach(), scales.detach()) * mask
         soft = gaussian_training_bits(residual + noise[:, : values.shape[1]], scales) * mask
         return (symbols + means) * mask, (hard.flatten(1).sum(1), soft.flatten(1).sum(1))
@@ -158,7 +155,7 @@ def code_inter(
     z = codec.hyper_analysis(y)
     with torch.autocast(z.device.type, enabled=False):
         z = z.float()
-        symbols = _through(z).clamp(-LIMIT, LIMIT - 1)
+        symbols = round_through(z).clamp(-LIMIT, LIMIT - 1)
         z_hard = codec.hyper_prior.bits(symbols.detach()).flatten(1).sum(1).detach()
         z_soft = codec.hyper_prior.bits(z + hyper_noise).flatten(1).sum(1)
     parameters = codec.first_parameters(symbols, prior_context).float()

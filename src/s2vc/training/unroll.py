@@ -15,9 +15,10 @@ from torch.utils.checkpoint import checkpoint
 
 from s2vc.codec import quantise
 from s2vc.entropy.tables import Tables, default_scales
+from s2vc.nn.blocks import round_through
 from s2vc.nn.motion import BLOCK, constant
 from s2vc.nn.tiny.codec import Buffer, Context
-from s2vc.nn.tiny.entropy import TABLES, gaussian_bits, next_memory, round_through, scale_of
+from s2vc.nn.tiny.entropy import TABLES, gaussian_bits, next_memory, scale_of
 from s2vc.nn.tiny.generator import Levels
 from s2vc.nn.tiny.model import TinyModel
 

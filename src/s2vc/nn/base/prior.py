@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from s2vc.nn.blocks import round_through
+
 PROBABILITY_FLOOR = 1e-5
 """Added to every probability in the rates that the published system reports."""
 
@@ -69,9 +71,7 @@ class ScalarQuantiser:
 
     def through(self, z: Tensor) -> Tensor:
         """(B, D, H, W) float -> its codes in [-1, 1], with the gradient of what is rounded."""
-        bounded = self._bounded(z)
-        rounded = bounded + (torch.round(bounded) - bounded).detach()
-        return rounded / self._columns([level // 2 for level in self.levels], z)
+        return round_through(self._bounded(z)) / self._columns([level // 2 for level in self.levels], z)
 
     def index(self, z: Tensor) -> Tensor:
         """(B, D, H, W) float -> (B, H, W) int64 in [0, codes): the first channel is the lowest digit."""

@@ -14,12 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from s2vc.nn.blocks import Downsample, ResBlock, Upsample, activation, patch, unpatch
+from s2vc.nn.blocks import Downsample, ResBlock, Upsample, activation, patch, round_through, unpatch
 from s2vc.nn.lapped import LappedTransform
 from s2vc.nn.motion import LEVEL, motion_compensate, warp_features
 from s2vc.nn.origin import Origin, follow, no_origin, settle
 from s2vc.nn.tiny.config import TinyConfig
-from s2vc.nn.tiny.entropy import round_through
 
 GREY = 128.0
 PICTURE_SCALE = 1 / 64

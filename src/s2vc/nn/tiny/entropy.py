@@ -9,16 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from s2vc.nn.blocks import round_through
 from s2vc.nn.tiny.config import TinyConfig
 
 TABLES = 64
 BANDS = 8
 REACH = 127  # no table's symbols lie outside −REACH..REACH
-
-
-def round_through(x: Tensor) -> Tensor:
-    """Round half to even, gradient as if it were the identity."""
-    return x + (x.round() - x).detach()
 
 
 def floor_through(x: Tensor) -> Tensor:
