@@ -110,6 +110,7 @@ def encode(
     passes: int | None = None,
     quality_target: str | None = None,
     strict: bool = False,
+    adapt: bool = False,
     progress: ProgressCallback | None = None,
 ) -> EncodeResult:
     """Encode a video into an .s2vc file.
@@ -135,6 +136,10 @@ def encode(
     alone; or quality_target, such as "lpips_vgg=0.25", met by the lowest quality that a few probes find. What
     cannot be met comes as near as it can, with a warning; or with strict raises TargetError.
 
+    adapt: adapt the generator to each scene by codes in its I-frame, which gradients of DISTS and LPIPS-vgg
+    choose: a few dozen bytes and a minute of a core a scene. Not with low_delay, resume, recon, max_bitrate
+    or a quality target.
+
     Raises InputError, OutputError, ModelError; ValueError for wishes that exclude each other. A source that
     breaks off is no error: ``damaged`` says so.
     """
@@ -151,6 +156,11 @@ def encode(
     if str(target) != "-":
         check_target(target, overwrite)
     rereadable = can_read_twice(source)
+    if adapt and (low_delay or resume or recon is not None or max_bitrate is not None or quality_target):
+        raise ValueError(
+            "a scene is adapted to when all of it is coded: leave out low_delay, resume, recon, max_bitrate "
+            "and the quality target, or adapt"
+        )
     if not rereadable and (target_size is not None or passes == 2):
         raise InputError(f"{name(source)} cannot be read twice, as two passes must: name a file")
     set_threads(threads)
@@ -187,6 +197,7 @@ def encode(
             control=control,
             judge=judge,
             dry=dry,
+            adapt=adapt,
         )
 
     if request:
@@ -228,6 +239,7 @@ def _encode_once(
     control: ControlMaker | None,
     judge: Judge | None,
     dry: bool,
+    adapt: bool,
 ) -> EncodeResult:
     """One pass over the source. dry: nothing is written. judge: asked before the output stands."""
     began = time.monotonic()
@@ -261,6 +273,7 @@ def _encode_once(
             info=info,
             reconstruct=None if shown is None else shown.write,
             extras=reader.extras,
+            adapt=adapt and not dry,
         )
         first = last = length = 0
         while frame is not None:

@@ -25,6 +25,7 @@ from s2vc.models.files import DEFAULT, find_model_of
 from s2vc.video import Colour, Extras, Frame, VideoInfo
 from s2vc.video.tracks import MOST_HELD, place_of
 
+from .adapting import adapter_for
 from .inspection import bytes_of_extras
 from .models import Model, load, load_file
 from .sources import PathLike, damage_of_tracks, rate
@@ -122,8 +123,9 @@ class Encoder:
     ``low_delay``: each picture's packet is written and ``target`` flushed before ``write`` returns;
     otherwise up to 32 wait for one another. ``known``: packets of the first frames, from a run that stopped.
     ``control``: chooses each frame's quality in the place of ``quality`` (docs/rate-control.md).
-    ``reconstruct``: called with each Frame that a decoder will show. ``extras``: other tracks, chapters and
-    metadata, for the header. Use it as a context manager or call ``close``.
+    ``adapt``: choose codes that adapt ``tiny``'s generator to what is between two I-frames, which then waits
+    for the second. ``reconstruct``: called with each Frame that a decoder will show. ``extras``: tracks,
+    chapters and metadata, for the header. Use it as a context manager or call ``close``.
 
     >>> import io, numpy, s2vc
     >>> stream = io.BytesIO()
@@ -154,6 +156,7 @@ class Encoder:
         info: VideoInfo | None = None,
         reconstruct: Callable[[Frame], object] | None = None,
         extras: Extras | None = None,
+        adapt: bool = False,
     ) -> None:
         if not 0 <= quality <= 63:
             raise ValueError(f"quality is 0 to 63, not {quality}")
@@ -167,6 +170,11 @@ class Encoder:
                 f"both sides must be at least {SMALLEST_SIDE}"
             )
         self.model = load(model, device) if isinstance(model, str) else model
+        adapter = adapter_for(self.model) if adapt else None
+        if adapter is not None and (low_delay or known is not None or reconstruct is not None):
+            raise ValueError(
+                "the generator is adapted when a whole scene is coded: not with low_delay, resume or recon"
+            )
         self._show = reconstruct
         self._coder = VideoEncoder(
             self.model.networks,
@@ -182,6 +190,7 @@ class Encoder:
             control=control,
             reset_period=self.model.networks.reset_period,
             reconstruct=reconstruct is not None,
+            adapter=adapter,
         )
         self._stream = StreamWriter(
             target, _header(self.model, info, extras or Extras()), low_delay=low_delay
@@ -237,14 +246,15 @@ class Encoder:
         for coded in chunks:
             chunk = coded.chunk
             end = chunk.times[-1] + chunk.last_duration
-            self._write_due(end if next_time is None else max(end, next_time))
+            behind = next_time if coded.until is None else coded.until
+            self._write_due(end if behind is None else max(end, behind))
             if self._stream.low_delay:
                 self._stream.write_packet(
                     chunk.packets[0], chunk.times[0], chunk.qualities[0], opens=chunk.opens, intra=chunk.intra
                 )
             else:
                 self._stream.write_chunk(chunk)
-            self._count_container(sum(len(packet.payload) for packet in chunk.packets))
+            self._count_container(sum(len(packet.payload) for packet in chunk.packets) - coded.grown)
             if self._show is not None:
                 for picture, time in zip(coded.pictures, coded.chunk.times, strict=True):
                     self._show(Frame(picture, time))

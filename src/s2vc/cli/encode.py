@@ -53,6 +53,10 @@ def encode(
         bool,
         typer.Option("--resume", help="Go on where a run was stopped; its work waits in OUT.s2vc.part."),
     ] = False,
+    adapt: Annotated[
+        bool,
+        typer.Option("--adapt", help="Fit the generator to each scene: sharper, and far slower."),
+    ] = False,
     audio: Annotated[
         str, typer.Option(metavar="copy|opus|none", help="Keep the sound as it is, code it anew, or drop it.")
     ] = "copy",
@@ -95,6 +99,16 @@ def encode(
         "--target": quality_target,
     }
     options.check_wishes(quality, wishes, max_bitrate, bufsize, passes)
+    if adapt:
+        excluding = {
+            "--low-delay": low_delay,
+            "--resume": resume,
+            "--recon": recon,
+            "--max-bitrate": max_bitrate,
+            "--target": quality_target,
+            "--plan": plan,
+        }
+        options.check_alone("--adapt", excluding)
     common: dict[str, Any] = {
         "model": model,
         "quality": 32 if quality is None else quality,
@@ -135,6 +149,7 @@ def encode(
             bufsize=buffer,
             passes=passes,
             strict=strict,
+            adapt=adapt,
             progress=progress,
         )
     for message in result.warnings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
@@ -187,6 +188,13 @@ def check_wishes(
         raise _wrong("--passes", "give --bitrate, --bpp or --target-size, too")
     if passes == 1 and "--target-size" in given:
         raise _wrong("--passes", "--target-size takes two passes")
+
+
+def check_alone(option: str, excluding: Mapping[str, object]) -> None:
+    """Refuse an option beside those that it excludes. ``excluding``: their values, by option."""
+    for other, value in excluding.items():
+        if value:
+            raise _wrong(option, f"give {option} or {other}, not both")
 
 
 def parse_target(text: str | None) -> str | None:

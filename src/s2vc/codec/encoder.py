@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +15,7 @@ from s2vc.bitstream import CHUNK_FRAMES, Chunk, Packet
 from s2vc.codec.known import KnownPackets, another_encoding
 from s2vc.codec.layers import Layer, key_period
 from s2vc.codec.packets import checksum_bytes, read_packet, write_packet
-from s2vc.codec.protocol import FrameKind, FrameModel, Picture
+from s2vc.codec.protocol import Adapter, FrameKind, FrameModel, Integers, Part, Picture, Symbols
 from s2vc.codec.rate_control import QualityControl
 from s2vc.codec.scene_cuts import IntraPlacement
 from s2vc.codec.schedule import LOOK_BACK, Schedule, padded_size, windows
@@ -34,10 +35,16 @@ class _Open:
 
 @dataclass(frozen=True)
 class CodedChunk:
-    """A chunk for the writer, and the decoder's pictures of it where they were asked for."""
+    """A chunk for the writer, and the decoder's pictures of it where they were asked for.
+
+    ``until``: the time of the frame behind it, where that is known and the caller has not just given it.
+    ``grown``: bytes by which its I-frame has grown since it was coded.
+    """
 
     chunk: Chunk
     pictures: list[Picture]
+    until: int | None = None
+    grown: int = 0
 
 
 def pad(picture: Picture, multiple: int, mode: Literal["edge", "reflect"] = "edge") -> Picture:
@@ -59,7 +66,9 @@ class VideoEncoder:
     Chunk of one frame; only some of them ``opens`` a chunk. ``known``: packets of the first frames, coded by
     a run that was stopped. ``control``: chooses qualities; without it all is coded for ``quality``, which key
     frames have (``Layer``).
-    ``reconstruct``: also render what a decoder shows (not of known packets).
+    ``reconstruct``: also render what a decoder shows (not of known packets). ``adapter``: chooses each
+    I-frame's codes; chunks then wait for the next one. It goes neither with ``low_delay``, ``known`` nor
+    ``reconstruct``.
     """
 
     def __init__(
@@ -78,6 +87,7 @@ class VideoEncoder:
         known: KnownPackets | None = None,
         control: QualityControl | None = None,
         reconstruct: bool = False,
+        adapter: Adapter | None = None,
     ) -> None:
         self.model, self.width, self.height = model, width, height
         self.quality, self.low_delay, self.reconstruct = quality, low_delay, reconstruct
@@ -93,6 +103,9 @@ class VideoEncoder:
         self._memory: Any = None
         self._chunk = _Open()
         self._features: Any = None
+        self._adapter = adapter
+        self._held: list[CodedChunk] = []  # since the last I-frame, whose codes are not known yet
+        self._opening: tuple[FrameKind, Symbols] | None = None
         self._last: deque[tuple[Any, FrameKind]] = deque(maxlen=LOOK_BACK + 1)
 
     def push(self, picture: Picture, time: int, duration: int = 0) -> Iterator[CodedChunk]:
@@ -115,7 +128,9 @@ class VideoEncoder:
             asked = layer.asked(quality)
         kind = self.schedule.next(intra, quality)
         if self.schedule.opens_chunk:
-            yield from self.flush()
+            yield from self._close_chunk()
+            if intra:
+                yield from self._release()
             self._memory = self.model.symbols.new_memory(*self._size, self._memory)
         padded = pad(picture, self.model.multiple, self.model.padding)
         if not self._chunk.packets:
@@ -130,12 +145,14 @@ class VideoEncoder:
             packet, kind = self._code_controlled(padded, kind, layer, self._control)
         if not self._known:
             self._last.append((self._features, kind))
+        if self._adapter is not None:
+            self._adapter.saw(self._features, padded, intra)
         self._chunk.packets.append(packet)
         self._chunk.kinds.append(kind)
         self._chunk.times.append(time)
         self._chunk.durations.append(duration)
         if self.low_delay:
-            yield from self.flush()
+            yield from self._close_chunk()
 
     def _use_known(self, picture: Picture, kind: FrameKind) -> Packet:
         """The next known packet; the state behind it is a decoder's, where it is needed."""
@@ -172,9 +189,12 @@ class VideoEncoder:
 
     def _code(self, picture: Picture, kind: FrameKind) -> Packet:
         analysis = self.model.analyse(picture, self._buffer, self._memory, kind)
+        coded: Symbols = {}
+        if kind.intra:
+            self._opening = (kind, coded)
 
-        def source(part: Any) -> Any:
-            symbols = analysis.symbols(part)
+        def source(part: Part) -> Integers:
+            symbols = coded[part.name] = analysis.symbols(part)
             analysis.take(part.name, symbols)
             return symbols
 
@@ -193,7 +213,37 @@ class VideoEncoder:
         return [picture[: self.height, : self.width] for picture in shown]
 
     def flush(self) -> Iterator[CodedChunk]:
-        """Close the open chunk, if there is one."""
+        """All that waits: the open chunk, if there is one, and those that wait for codes."""
+        yield from self._close_chunk()
+        yield from self._release()
+
+    def _release(self) -> Iterator[CodedChunk]:
+        """The chunks since the last I-frame, which gets its codes."""
+        held, self._held = self._held, []
+        if not held:
+            return
+        assert self._adapter is not None
+        codes = self._adapter.codes()
+        if codes is not None:
+            chunk = held[0].chunk
+            packet = self._with_codes(codes)
+            grown = len(packet.payload) - len(chunk.packets[0].payload)
+            held[0] = replace(
+                held[0], chunk=replace(chunk, packets=[packet, *chunk.packets[1:]]), grown=grown
+            )
+        for coded, after in pairwise(held):
+            yield replace(coded, until=after.chunk.times[0])
+        yield held[-1]
+
+    def _with_codes(self, codes: Integers) -> Packet:
+        """The last I-frame's packet once more, now with codes: no other symbol depends on them."""
+        assert self._opening is not None
+        kind, symbols = self._opening
+        symbols |= {"adapted": np.ones(1, np.int32), "codes": codes}
+        parts = self.model.symbols.parts(kind, self.model.symbols.new_memory(*self._size))
+        return write_packet(parts, lambda part: symbols[part.name], self._checksum_bytes)
+
+    def _close_chunk(self) -> Iterator[CodedChunk]:
         done, self._chunk = self._chunk, _Open()
         if not done.packets:
             return
@@ -212,4 +262,7 @@ class VideoEncoder:
             last_duration=done.durations[-1],
             opens=done.opens,
         )
-        yield CodedChunk(chunk, pictures)
+        if self._adapter is None:
+            yield CodedChunk(chunk, pictures)
+        else:
+            self._held.append(CodedChunk(chunk, pictures))

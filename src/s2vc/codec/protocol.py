@@ -90,6 +90,16 @@ class FrameAnalysis(FrameCoding, Protocol):
         """The part's symbols for the frame being analysed."""
 
 
+class Adapter(Protocol):
+    """Chooses what an I-frame's codes are, once the frames up to the next I-frame are coded."""
+
+    def saw(self, features: Any, picture: Picture, intra: bool) -> None:
+        """A frame as it was coded; its source, padded, uint8 (H, W, 3)."""
+
+    def codes(self) -> Integers | None:
+        """Codes for the frames since the last I-frame; None: they are drawn as the model draws all."""
+
+
 class FrameModel(Protocol):
     """A preset's networks. Pictures are uint8 (H, W, 3), H and W multiples of ``multiple``.
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.func import functional_call
 
 from s2vc.codec.motion_search import MotionSearch
 from s2vc.codec.protocol import MOTION, FrameKind, Integers, Part, Picture
@@ -24,10 +25,13 @@ HYPER_LIMIT = 127
 
 @dataclass(frozen=True)
 class TinyFeatures:
-    """What a picture is rendered from: feature (1, C, H/8, W/8) and reference picture (1, 3, H, W)."""
+    """What a picture is rendered from: feature (1, C, H/8, W/8), reference picture (1, 3, H, W), codes (K,)
+    where the film adapts the generator.
+    """
 
     feature: Tensor
     reference: Tensor
+    codes: Tensor | None = None
 
 
 def search_smoothness(quality: int) -> float:
@@ -60,6 +64,12 @@ class TinyFrameModel:
         self.device = device
         self.search = MotionSearch()
         self.rounding = RateAwareRounding(symbols.tables)
+        self._adapted: tuple[Tensor | None, dict[str, Tensor]] = (None, {})
+
+    @property
+    def codes(self) -> int:
+        """How many codes an I-frame may carry."""
+        return self.codec.config.codes
 
     def new_buffer(self, height: int, width: int) -> Buffer:
         return self.codec.empty_buffer(1, height, width, self.device)
@@ -85,6 +95,11 @@ class TinyFrameModel:
     def new_render_state(self, height: int, width: int) -> Levels:
         return self.generator.empty_levels(1, height, width, self.device)
 
+    def adapted(self, codes: Tensor | None) -> dict[str, Tensor]:
+        """The generator's weights that codes, float (K,), change; with their gradient where they have one."""
+        adaptation = self.generator.adaptation
+        return {} if codes is None or adaptation is None else adaptation.weights(self.generator, codes)
+
     @torch.inference_mode()
     def render(
         self, features: Sequence[TinyFeatures], kinds: Sequence[FrameKind], state: Levels
@@ -92,7 +107,10 @@ class TinyFrameModel:
         feature = torch.stack([f.feature for f in features], 1)
         reference = torch.stack([f.reference for f in features], 1)
         intra = torch.tensor([[kind.intra for kind in kinds]], device=self.device)
-        x0, state = self.generator(feature, reference, intra, state)
+        codes = features[0].codes  # a window does not cross an I-frame
+        if codes is not self._adapted[0]:
+            self._adapted = (codes, self.adapted(codes))
+        x0, state = functional_call(self.generator, self._adapted[1], (feature, reference, intra, state))
         pictures = x0[0].round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         return list(pictures), state
 
@@ -110,6 +128,7 @@ class TinyCoding:
         rows, columns = height // BLOCK, width // BLOCK
         board = checkerboard(model.codec.config.latent, rows, columns)
         self.even = torch.from_numpy(board)[None].to(device)
+        self.codes = None if kind.intra else buffer.codes
         if kind.intra:
             self.buffer = model.new_buffer(height, width)
             self._start(np.zeros((rows, columns, 2), np.int16))
@@ -143,7 +162,9 @@ class TinyCoding:
         elif name == "y0":
             mean, self.hidden = self._prior()
             self.first_symbols, self.first = symbols, self._first_latent(symbols, mean)
-        else:
+        elif name == "codes":
+            self.codes = torch.from_numpy(symbols.astype(np.float32)).to(self.model.device)
+        elif name == "y1":
             mean = self._second_mean()
             self.buffer = self._synthesise(self.context, self.first, self.first_symbols, symbols, mean)
 
@@ -154,7 +175,8 @@ class TinyCoding:
         return self.model.codec.second_mean(self.hidden, self.first)
 
     def finish(self) -> tuple[Buffer, TinyFeatures]:
-        return self.buffer, TinyFeatures(self.buffer.feature, self.buffer.reference)
+        buffer = replace(self.buffer, codes=self.codes)
+        return buffer, TinyFeatures(buffer.feature, buffer.reference, buffer.codes)
 
 
 class TinyAnalysis(TinyCoding):
@@ -216,6 +238,8 @@ class TinyAnalysis(TinyCoding):
         if part.name == MOTION:
             return self.motion
         assert part.index is not None
+        if part.name == "adapted":  # codes are chosen when its pictures are known
+            return np.zeros(part.index.shape, np.int32)
         if part.name == "y0":
             if self._prior_now is None:
                 self._prior_now = self.model.codec.prior(self.z, self.context)

@@ -12,6 +12,7 @@ from s2vc.entropy.integer import IntegerEntropyModel, next_memory
 from s2vc.entropy.tables import Tables
 
 BLOCK = 16
+ADAPTED_TABLE = np.ones(1, np.uint8)  # the narrowest: not to be adapted costs next to nothing
 
 
 @dataclass
@@ -23,7 +24,9 @@ class TinyMemory:
 
 
 class TinySymbols:
-    """Coding order: z, motion (P-frames), y of pass 0, y of pass 1."""
+    """Coding order: z, motion (P-frames), y of pass 0, y of pass 1; in an I-frame of a model that can be
+    adapted, whether it is, and its codes if so.
+    """
 
     exact = True
 
@@ -51,3 +54,7 @@ class TinySymbols:
         if not kind.intra:
             memory.magnitudes = next_memory(memory.magnitudes, first + second)
             memory.motion = motion
+        elif self.model.codes_index is not None:
+            adapted = yield Part("adapted", ADAPTED_TABLE, self.tables)
+            if adapted.any():
+                yield Part("codes", self.model.codes_index, self.tables)

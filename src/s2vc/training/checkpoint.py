@@ -289,6 +289,8 @@ def _exported_weights(model: ModelFile) -> dict[str, Tensor]:
         value = torch.from_numpy(array.astype(np.float32))
         if name == "entropy.hyper.index":
             weights["entropy.hyper_index"] = value + 0.5  # the export rounds down
+        elif name == "entropy.codes.index":
+            weights["entropy.codes_index"] = value
         elif name.startswith("entropy."):
             layer, kind = name.rsplit(".", 1)
             if kind != "shift":

@@ -30,15 +30,17 @@ class Buffer:
     """What the decoder remembers of the past.
 
     reference: float32 (B, 3, H, W), levels 0..255 in quarters. feature: float32 (B, width8, H/8, W/8).
-    origin: where its pixels came from, in a model that asks.
+    origin: where its pixels came from, in a model that asks. codes: float (K,), what the generator is adapted
+    by since the last I-frame, where that said so; no network here reads them.
     """
 
     reference: Tensor
     feature: Tensor
     origin: Origin | None = None
+    codes: Tensor | None = None
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of it by name, for :meth:`of`."""
+        """All but codes by name, for :meth:`of`."""
         origin = {} if self.origin is None else vars(self.origin)
         return {"reference": self.reference, "feature": self.feature, **origin}
 

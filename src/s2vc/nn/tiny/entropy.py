@@ -77,7 +77,8 @@ class EntropyTwin(nn.Module):
     """Soft table indices: their rounded-down values are what the integer model says. All in float32.
 
     frequencies: (TABLES − 1, 2 REACH + 2), what tables 1..63 give −REACH..REACH and escape, as whole numbers;
-    all zero where they are those of the Gaussians, by which the codec is trained.
+    all zero where they are those of the Gaussians, by which the codec is trained. codes_index: (codes,), the
+    tables of an I-frame's codes, in a model that can be adapted.
     """
 
     def __init__(self, config: TinyConfig) -> None:
@@ -91,6 +92,8 @@ class EntropyTwin(nn.Module):
         self.head1 = IntegerConv(c.entropy_trunk + c.latent + c.entropy_first, c.latent, 1, 8)
         self.frequencies: Tensor
         self.register_buffer("frequencies", torch.zeros(TABLES - 1, 2 * REACH + 2))
+        self.codes_index: Tensor | None
+        self.register_buffer("codes_index", torch.ones(c.codes) if c.codes else None)
         for head in (self.head0, self.head1):
             nn.init.constant_(head.bias, 12.0)
 
@@ -120,6 +123,8 @@ class EntropyTwin(nn.Module):
         """The integer arrays of :class:`s2vc.entropy.integer.IntegerEntropyModel`."""
         index = self.hyper_index.detach().floor().clamp(1, TABLES - 1).cpu().numpy().astype(np.uint8)
         arrays = {"hyper.index": index}
+        if self.codes_index is not None:
+            arrays["codes.index"] = self.codes_index.cpu().numpy().astype(np.uint8)
         for name in ("trunk0", "trunk1", "head0", "first", "head1"):
             arrays |= getattr(self, name).export(name)
         return arrays

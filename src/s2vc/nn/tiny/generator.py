@@ -20,6 +20,7 @@ from s2vc.nn.blocks import (
     patch,
     unpatch,
 )
+from s2vc.nn.tiny.adaptation import Adaptation
 from s2vc.nn.tiny.codec import PICTURE_SCALE, scaled
 from s2vc.nn.tiny.config import TinyConfig
 
@@ -87,6 +88,7 @@ class TinyGenerator(nn.Module):
         self.out = nn.Conv2d(c.renderer, 48, 1)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
+        self.adaptation = Adaptation(c.codes, self) if c.codes else None
 
     def empty_levels(self, batch: int, height: int, width: int, device: torch.device | None = None) -> Levels:
         """The diffusion buffer before a first frame: zeros (B, C, …) at 1/8, 1/16 and 1/32 of the picture."""

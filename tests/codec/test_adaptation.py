@@ -1,0 +1,196 @@
+"""An I-frame's codes adapt the generator until the next one, and nothing else."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+
+import s2vc
+from s2vc.codec.encoder import VideoEncoder
+from s2vc.errors import ModelError
+from s2vc.models.files import ModelFile, write_model
+from s2vc.nn.tiny.adaptation import ADAPTED
+from s2vc.nn.tiny.config import TinyConfig
+from s2vc.nn.tiny.generator import TinyGenerator
+
+CODES = 5
+SIZE = (50, 38)
+FILM = 44  # frames; an I-frame every 20, so that one scene has a chunk only
+
+
+@pytest.fixture(scope="module")
+def adaptable(mini, tmp_path_factory):
+    """The mini model with codes whose basis was drawn."""
+    plain = ModelFile.open(mini)
+    config = TinyConfig(**{**plain.config, "codes": CODES})
+    basis = TinyGenerator(config).adaptation.basis
+    tensors = {
+        **plain.tensors(""),
+        "generator.adaptation.basis": np.random.default_rng(3)
+        .integers(-127, 128, basis.shape)
+        .astype(np.int8),
+        "generator.adaptation.scale": np.full(CODES, 3e-5, np.float16),
+        "entropy.codes.index": np.full(CODES, 60, np.uint8),
+    }
+    path = tmp_path_factory.mktemp("adaptable") / "adaptable.safetensors"
+    write_model(path, "tiny", "adaptable", asdict(config), tensors)
+    return s2vc.load(str(path), device="cpu")
+
+
+class Choosing:
+    """An adapter that has made up its mind. ``given``: codes of each scene, None for none."""
+
+    def __init__(self, given):
+        self.given, self.seen = list(given), []
+
+    def saw(self, features, picture, intra):
+        if intra:
+            self.seen.append(0)
+        self.seen[-1] += 1
+
+    def codes(self):
+        codes = self.given[len(self.seen) - 1]
+        return None if codes is None else np.array(codes, np.int32)
+
+
+def encoded(model, pictures, adapter=None, **options):
+    """The stream, with an adapter of the test's own."""
+    stream = io.BytesIO()
+    height, width, _ = pictures[0].shape
+    encoder = s2vc.Encoder(stream, width, height, model=model, keyint=20, quality=30, **options)
+    encoder._coder._adapter = adapter
+    for picture in pictures:
+        encoder.write(picture)
+    encoder.close()
+    return stream.getvalue()
+
+
+def decoded(model, data, start=None):
+    decoder = s2vc.Decoder(io.BytesIO(data), model=model)
+    if start is not None:
+        decoder.seek(start)
+    return [frame.picture for frame in decoder]
+
+
+SCENES = [[9, -4, 0, 127, -127], None, [-30, 2, 1, 0, 300]]
+
+
+@pytest.fixture(scope="module")
+def film(adaptable, scene):
+    """(source, stream without codes, stream with those of SCENES)."""
+    pictures = scene(FILM, *SIZE)
+    return pictures, encoded(adaptable, pictures), encoded(adaptable, pictures, Choosing(SCENES))
+
+
+def test_a_model_that_can_be_adapted_writes_the_frames_of_one_that_cannot(adaptable, mini, film):
+    pictures, plain, _ = film
+    model = s2vc.load(str(mini), device="cpu")
+    other = encoded(model, pictures)
+    assert len(other) + len("adaptable") - len(model.id) <= len(plain) <= len(other) + 20
+    for ours, theirs in zip(decoded(adaptable, plain), decoded(model, other), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_pictures_are_those_of_the_adapted_generator(adaptable, film):
+    """Against a generator whose weights were replaced for good, scene by scene."""
+    _, plain, adapted = film
+    shown = decoded(adaptable, adapted)
+    before = decoded(adaptable, plain)
+    networks = adaptable.networks
+    weights = {name: networks.generator.get_parameter(name) for name in networks.adapted(torch.zeros(CODES))}
+    assert set(weights) == {f"{name}.{part}" for name in ADAPTED for part in ("weight", "bias")}
+    kept = {name: value.detach().clone() for name, value in weights.items()}
+    for number, codes in enumerate(SCENES):
+        scene = slice(20 * number, 20 * number + 20)
+        if codes is None:
+            expected = before[scene]
+        else:
+            with torch.no_grad():
+                for name, value in networks.adapted(torch.tensor(codes).float()).items():
+                    weights[name].copy_(value)
+                expected = decoded(adaptable, plain)[scene]
+                for name, value in kept.items():
+                    weights[name].copy_(value)
+            assert any((a != b).any() for a, b in zip(expected, before[scene], strict=True))
+        for a, b in zip(expected, shown[scene], strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_codes_cost_what_they_are(film):
+    _, plain, adapted = film
+    assert 0 < len(adapted) - len(plain) < 40
+
+
+@pytest.mark.parametrize("start", [3, 17, 19, 25, 41, 43])
+def test_seeking_into_a_scene_finds_its_codes(adaptable, film, start):
+    _, _, adapted = film
+    whole = decoded(adaptable, adapted)
+    for ours, theirs in zip(decoded(adaptable, adapted, start), whole[start:], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_the_encoder_shows_every_frame_to_its_adapter_and_keeps_times(adaptable, scene):
+    adapter = Choosing([None, [1] * CODES, None])
+    data = encoded(adaptable, scene(FILM, *SIZE), adapter)
+    assert adapter.seen == [20, 20, 4]
+    assert [frame.time for frame in s2vc.Decoder(io.BytesIO(data), model=adaptable)] == list(range(FILM))
+
+
+def test_sound_stands_before_the_chunk_it_is_due_with(adaptable, scene):
+    """Chunks that waited for codes come at once; what is due between them must not stand before the first."""
+    height, width, _ = scene(1, *SIZE)[0].shape
+    coder = VideoEncoder(adaptable.networks, width, height, quality=20, keyint=70, reset_period=32)
+    coder._adapter = Choosing([[2] * CODES, None])
+    chunks = [c for t, picture in enumerate(scene(80, *SIZE)) for c in coder.push(picture, 3 * t, 3)]
+    chunks += coder.flush()
+    assert [len(c.chunk.packets) for c in chunks] == [32, 32, 6, 10]
+    assert [c.until for c in chunks] == [96, 192, None, None]
+    assert [c.grown > 0 for c in chunks] == [True, False, False, False]
+
+
+def test_a_model_without_codes_says_so(mini):
+    with pytest.raises(ModelError, match="no codes that adapt its generator"):
+        s2vc.Encoder(io.BytesIO(), 32, 32, model=s2vc.load(str(mini), device="cpu"), adapt=True)
+
+
+@pytest.mark.parametrize("option", [{"low_delay": True}, {"reconstruct": print}])
+def test_what_cannot_wait_for_a_scene_is_refused(adaptable, weights_dir, option):
+    with pytest.raises(ValueError, match="when a whole scene is coded"):
+        s2vc.Encoder(io.BytesIO(), 32, 32, model=adaptable, adapt=True, **option)
+
+
+def test_codes_are_searched_only_where_they_help(adaptable, weights_dir, scene, monkeypatch):
+    """By the losses themselves: with a drawn basis some steps find codes, and those are better than none."""
+    from s2vc.api import adapting
+
+    monkeypatch.setattr(adapting, "STEPS", 12)
+    adapter = adapting.GeneratorAdapter(adaptable.networks)
+    pictures = scene(9, *SIZE)
+    stream = io.BytesIO()
+    encoder = s2vc.Encoder(stream, *SIZE, model=adaptable, quality=30)
+    encoder._coder._adapter = adapter
+    for picture in pictures:
+        encoder.write(picture)
+    chosen = adapter.codes()
+    assert len(adapter._crops) == 5 and chosen is not None and np.abs(chosen).max() <= adapting.LIMIT
+    found, none = torch.from_numpy(chosen).float(), torch.zeros(CODES)
+    assert adapter._judged(found) < adapter._judged(none)
+    monkeypatch.setattr(adapter, "_judged", lambda codes: 1.0)
+    assert adapter.codes() is None
+
+
+def test_long_scenes_keep_a_bounded_number_of_crops(adaptable, weights_dir, scene):
+    from s2vc.api import adapting
+
+    adapter = adapting.GeneratorAdapter(adaptable.networks)
+    networks = adaptable.networks
+    buffer = networks.new_buffer(32, 32)
+    features = networks.coding(buffer, s2vc.codec.protocol.FrameKind(True, False, 30)).finish()[1]
+    picture = np.zeros((32, 32, 3), np.uint8)
+    for number in range(300):
+        adapter.saw(features, picture, number == 0)
+    assert adapting.MOST_CROPS // 2 < len(adapter._crops) <= adapting.MOST_CROPS
