@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -12,32 +11,18 @@ import torch
 import s2vc
 from s2vc.codec.encoder import VideoEncoder
 from s2vc.errors import ModelError
-from s2vc.models.files import ModelFile, write_model
 from s2vc.nn.tiny.adaptation import ADAPTED
-from s2vc.nn.tiny.config import TinyConfig
-from s2vc.nn.tiny.generator import TinyGenerator
+from s2vc.training.export import export
 
-CODES = 5
 SIZE = (50, 38)
 FILM = 44  # frames; an I-frame every 20, so that one scene has a chunk only
 
 
 @pytest.fixture(scope="module")
 def adaptable(mini, tmp_path_factory):
-    """The mini model with codes whose basis was drawn."""
-    plain = ModelFile.open(mini)
-    config = TinyConfig(**{**plain.config, "codes": CODES})
-    basis = TinyGenerator(config).adaptation.basis
-    tensors = {
-        **plain.tensors(""),
-        "generator.adaptation.basis": np.random.default_rng(3)
-        .integers(-127, 128, basis.shape)
-        .astype(np.int8),
-        "generator.adaptation.scale": np.full(CODES, 3e-5, np.float16),
-        "entropy.codes.index": np.full(CODES, 60, np.uint8),
-    }
+    """The mini model, which was exported before there were codes, exported again."""
     path = tmp_path_factory.mktemp("adaptable") / "adaptable.safetensors"
-    write_model(path, "tiny", "adaptable", asdict(config), tensors)
+    export(mini, path)
     return s2vc.load(str(path), device="cpu")
 
 
@@ -52,7 +37,8 @@ class Choosing:
             self.seen.append(0)
         self.seen[-1] += 1
 
-    def codes(self):
+    def codes(self, size):
+        assert size > 0
         codes = self.given[len(self.seen) - 1]
         return None if codes is None else np.array(codes, np.int32)
 
@@ -76,14 +62,22 @@ def decoded(model, data, start=None):
     return [frame.picture for frame in decoder]
 
 
-SCENES = [[9, -4, 0, 127, -127], None, [-30, 2, 1, 0, 300]]
+def drawn(model, seed):
+    """Codes as they may be, one of them far off."""
+    random = np.random.default_rng(seed)
+    return [300, *random.integers(-3, 4, model.networks.codes - 1)]
 
 
 @pytest.fixture(scope="module")
-def film(adaptable, scene):
-    """(source, stream without codes, stream with those of SCENES)."""
+def scenes(adaptable):
+    return [drawn(adaptable, 1), None, drawn(adaptable, 2)]
+
+
+@pytest.fixture(scope="module")
+def film(adaptable, scene, scenes):
+    """(source, stream without codes, stream with those of ``scenes``)."""
     pictures = scene(FILM, *SIZE)
-    return pictures, encoded(adaptable, pictures), encoded(adaptable, pictures, Choosing(SCENES))
+    return pictures, encoded(adaptable, pictures), encoded(adaptable, pictures, Choosing(scenes))
 
 
 def test_a_model_that_can_be_adapted_writes_the_frames_of_one_that_cannot(adaptable, mini, film):
@@ -95,16 +89,19 @@ def test_a_model_that_can_be_adapted_writes_the_frames_of_one_that_cannot(adapta
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_pictures_are_those_of_the_adapted_generator(adaptable, film):
+def test_pictures_are_those_of_the_adapted_generator(adaptable, film, scenes):
     """Against a generator whose weights were replaced for good, scene by scene."""
     _, plain, adapted = film
     shown = decoded(adaptable, adapted)
     before = decoded(adaptable, plain)
     networks = adaptable.networks
-    weights = {name: networks.generator.get_parameter(name) for name in networks.adapted(torch.zeros(CODES))}
+    weights = {
+        name: networks.generator.get_parameter(name)
+        for name in networks.adapted(torch.zeros(adaptable.networks.codes))
+    }
     assert set(weights) == {f"{name}.{part}" for name in ADAPTED for part in ("weight", "bias")}
     kept = {name: value.detach().clone() for name, value in weights.items()}
-    for number, codes in enumerate(SCENES):
+    for number, codes in enumerate(scenes):
         scene = slice(20 * number, 20 * number + 20)
         if codes is None:
             expected = before[scene]
@@ -120,9 +117,12 @@ def test_pictures_are_those_of_the_adapted_generator(adaptable, film):
             np.testing.assert_array_equal(a, b)
 
 
-def test_codes_cost_what_they_are(film):
+def test_codes_cost_what_their_tables_say(adaptable, film, scenes):
     _, plain, adapted = film
-    assert 0 < len(adapted) - len(plain) < 40
+    symbols = adaptable.networks.symbols
+    index = symbols.model.codes_index
+    bits = sum(symbols.tables.bits(np.array(codes), index).sum() for codes in scenes if codes is not None)
+    assert abs(len(adapted) - len(plain) - bits / 8) < 12
 
 
 @pytest.mark.parametrize("start", [3, 17, 19, 25, 41, 43])
@@ -134,7 +134,7 @@ def test_seeking_into_a_scene_finds_its_codes(adaptable, film, start):
 
 
 def test_the_encoder_shows_every_frame_to_its_adapter_and_keeps_times(adaptable, scene):
-    adapter = Choosing([None, [1] * CODES, None])
+    adapter = Choosing([None, drawn(adaptable, 3), None])
     data = encoded(adaptable, scene(FILM, *SIZE), adapter)
     assert adapter.seen == [20, 20, 4]
     assert [frame.time for frame in s2vc.Decoder(io.BytesIO(data), model=adaptable)] == list(range(FILM))
@@ -144,7 +144,7 @@ def test_sound_stands_before_the_chunk_it_is_due_with(adaptable, scene):
     """Chunks that waited for codes come at once; what is due between them must not stand before the first."""
     height, width, _ = scene(1, *SIZE)[0].shape
     coder = VideoEncoder(adaptable.networks, width, height, quality=20, keyint=70, reset_period=32)
-    coder._adapter = Choosing([[2] * CODES, None])
+    coder._adapter = Choosing([drawn(adaptable, 3), None])
     chunks = [c for t, picture in enumerate(scene(80, *SIZE)) for c in coder.push(picture, 3 * t, 3)]
     chunks += coder.flush()
     assert [len(c.chunk.packets) for c in chunks] == [32, 32, 6, 10]
@@ -175,12 +175,13 @@ def test_codes_are_searched_only_where_they_help(adaptable, weights_dir, scene, 
     encoder._coder._adapter = adapter
     for picture in pictures:
         encoder.write(picture)
-    chosen = adapter.codes()
+    chosen = adapter.codes(10**6)
     assert len(adapter._crops) == 5 and chosen is not None and np.abs(chosen).max() <= adapting.LIMIT
-    found, none = torch.from_numpy(chosen).float(), torch.zeros(CODES)
+    found, none = torch.from_numpy(chosen).float(), torch.zeros(adaptable.networks.codes)
     assert adapter._judged(found) < adapter._judged(none)
+    assert adapter.codes(1) is None  # they would be nearly all of the file
     monkeypatch.setattr(adapter, "_judged", lambda codes: 1.0)
-    assert adapter.codes() is None
+    assert adapter.codes(10**6) is None
 
 
 def test_long_scenes_keep_a_bounded_number_of_crops(adaptable, weights_dir, scene):

@@ -5,6 +5,7 @@ Gradients through the generator, of the losses that it was trained by, on crops 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -17,8 +18,8 @@ from s2vc.codec.protocol import Integers, Picture
 from s2vc.codec.schedule import LOOK_BACK
 from s2vc.codec.tiny import TinyFeatures, TinyFrameModel
 from s2vc.codec.tiny_symbols import BLOCK
-from s2vc.entropy.tables import default_scales
 from s2vc.errors import ModelError
+from s2vc.nn.tiny.generator import TinyGenerator
 from s2vc.perceptual import DISTS, LPIPS
 
 from .models import Model
@@ -26,8 +27,9 @@ from .models import Model
 HEIGHT, WIDTH = 256, 448  # of a crop at most: DISTS compares statistics of the whole of what it sees
 MOST_CROPS, MOST_JUDGES = 24, 8
 STEPS = 40  # of the search, each by one crop and one metric
-RATE = 0.15  # its steps at first, in what codes usually spread over
+RATE = 0.15  # its steps at first, in codes
 LIMIT = 127
+OCTAVE = 0.1  # what the loss falls by, about, where a film may take twice the bits
 # Weights of the terms: what the generator was trained by last (recipes/tiny-7.yaml).
 L1, FLICKER, LPIPS_VGG, DISTS_WEIGHT = 0.8, 1.5, 0.9, 1.6
 
@@ -44,16 +46,26 @@ def adapter_for(model: Model) -> GeneratorAdapter:
 
 @dataclass(frozen=True)
 class Crop:
-    """Some frames of a place, the last two to be judged.
+    """Two frames of a place, as the layers see them that codes adapt.
 
-    feature (1, T, C, h/8, w/8) and reference (1, T, 3, h, w), levels: float16, in which references
-    of the codec are exact; source uint8 (1, T, 3, h, w); intra (1, T).
+    body float16 (2, C, h/8, w/8); reference float16 (1, 2, 3, h, w), levels, in which references of the codec
+    are exact; source uint8 (2, 3, h, w).
     """
 
-    feature: Tensor
+    body: Tensor
     reference: Tensor
     source: Tensor
-    intra: Tensor
+
+
+class _Drawing(nn.Module):
+    """The generator's last layers, for ``functional_call``."""
+
+    def __init__(self, generator: TinyGenerator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, body: Tensor, reference: Tensor) -> Tensor:
+        return self.generator.draw(body, reference)
 
 
 class GeneratorAdapter:
@@ -61,16 +73,13 @@ class GeneratorAdapter:
 
     def __init__(self, networks: TinyFrameModel) -> None:
         self._networks, device = networks, networks.device
+        self._drawing = _Drawing(networks.generator)
         self._metrics: tuple[tuple[float, nn.Module], ...] = (
             (DISTS_WEIGHT, DISTS().to(device)),
             (LPIPS_VGG, LPIPS("vgg").to(device)),
         )
         fast = device.type != "cpu" or torch.cpu.get_capabilities().get("avx512_bf16", False)
         self._autocast = torch.autocast(device.type, torch.bfloat16, enabled=bool(fast))
-        index = networks.symbols.model.codes_index
-        assert index is not None
-        scales = torch.from_numpy(default_scales()[index.astype(int) - 1]).float()
-        self._spread = scales.to(device)
         self._start()
 
     def _start(self) -> None:
@@ -99,53 +108,63 @@ class GeneratorAdapter:
         left = int(self._random.integers(0, (width - wide) // BLOCK + 1)) * BLOCK
         rows, columns = slice(top, top + tall), slice(left, left + wide)
         eighth = (slice(top // 8, rows.stop // 8), slice(left // 8, columns.stop // 8))
-        source = np.stack([picture[rows, columns] for _, picture, _ in past])
+        device, generator = self._networks.device, self._networks.generator
+        feature = torch.stack([f.feature[..., eighth[0], eighth[1]] for f, _, _ in past], 1)
+        reference = torch.stack([f.reference[..., rows, columns] for f, _, _ in past], 1)
+        intra = torch.tensor([[intra for _, _, intra in past]], device=device)
+        source = np.stack([picture[rows, columns] for _, picture, _ in past[LOOK_BACK:]])
+        with torch.no_grad():
+            body, _ = generator.body(feature, reference, intra, generator.empty_levels(1, tall, wide, device))
         return Crop(
-            torch.stack([f.feature[..., eighth[0], eighth[1]] for f, _, _ in past], 1).half(),
-            torch.stack([f.reference[..., rows, columns] for f, _, _ in past], 1).half(),
-            torch.from_numpy(source).permute(0, 3, 1, 2)[None].to(self._networks.device),
-            torch.tensor([[intra for _, _, intra in past]], device=self._networks.device),
+            body[LOOK_BACK:].half(),
+            reference[:, LOOK_BACK:].half(),
+            torch.from_numpy(source).permute(0, 3, 1, 2).to(device),
         )
 
-    def codes(self) -> Integers | None:
-        """Codes, int32 (K,), of the frames since the last I-frame; None where none were better than zeros."""
-        spread = self._spread
-        point, mean = torch.zeros_like(spread, requires_grad=True), torch.zeros_like(spread)
+    def codes(self, size: int) -> Integers | None:
+        """Codes, int32 (K,), of the frames since the last I-frame; None where none were worth their bits.
+
+        size: bytes of these frames.
+        """
+        point = torch.zeros(self._networks.codes, device=self._networks.device, requires_grad=True)
+        mean = torch.zeros_like(point)
         search = torch.optim.Adam([point], lr=RATE, betas=(0.9, 0.95))
         order: list[int] = []
         for step in range(STEPS):
             search.param_groups[0]["lr"] = RATE * min(1.0, 2 * (1 - step / STEPS))
             order = order or self._random.permutation(len(self._crops)).tolist()
-            loss = self._loss(self._crops[order.pop()], point * spread, step % len(self._metrics))
+            loss = self._loss(self._crops[order.pop()], point, step % len(self._metrics))
             search.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             search.step()
             if step >= STEPS // 2:  # what one crop pulls to is noise to the next: their mean is the answer
                 mean += point.detach() / (STEPS - STEPS // 2)
-        found = (mean * spread).round().clamp(-LIMIT, LIMIT)
-        if self._judged(found) >= self._judged(torch.zeros_like(found)):
+        found = mean.round().clamp(-LIMIT, LIMIT)
+        codes = np.asarray(found.cpu().numpy(), np.int32)
+        price = OCTAVE * math.log2(1 + self._bits(codes) / (8 * max(1, size)))
+        if self._judged(found) + price >= self._judged(torch.zeros_like(found)):
             return None
-        return np.asarray(found.cpu().numpy(), np.int32)
+        return codes
+
+    def _bits(self, codes: Integers) -> float:
+        symbols = self._networks.symbols
+        assert symbols.model.codes_index is not None
+        return float(symbols.tables.bits(codes, symbols.model.codes_index).sum())
 
     @torch.no_grad()
     def _judged(self, codes: Tensor) -> float:
         judges = self._crops[:: max(1, len(self._crops) // MOST_JUDGES)]
         turns = range(len(self._metrics))
-        return sum(float(self._loss(crop, codes, turn)) for crop in judges for turn in turns)
+        losses = [float(self._loss(crop, codes, turn)) for crop in judges for turn in turns]
+        return sum(losses) / len(losses)
 
     def _loss(self, crop: Crop, codes: Tensor, turn: int) -> Tensor:
         """Of the crop's last frames, by one of the metrics."""
-        feature, reference, source = (part.float() for part in (crop.feature, crop.reference, crop.source))
-        generator, window = self._networks.generator, (feature, reference, crop.intra)
-        weights = self._networks.adapted(codes)
-        levels = generator.empty_levels(1, reference.shape[-2], reference.shape[-1], reference.device)
+        weights = {f"generator.{name}": w for name, w in self._networks.adapted(codes).items()}
+        body, reference, source = crop.body.float(), crop.reference.float(), crop.source.float()
         with self._autocast:
-            with torch.no_grad():
-                past = (part[:, :LOOK_BACK] for part in window)
-                _, levels = functional_call(generator, weights, (*past, levels))
-            now = (part[:, LOOK_BACK:] for part in window)
-            shown, _ = functional_call(generator, weights, (*now, levels))
-        shown, real = shown[0] / 255, source[0, LOOK_BACK:] / 255
+            shown = functional_call(self._drawing, weights, (body, reference))
+        shown, real = shown[0] / 255, source / 255
         error = shown - real
         weight, metric = self._metrics[turn]
         with self._autocast:

@@ -223,7 +223,7 @@ class VideoEncoder:
         if not held:
             return
         assert self._adapter is not None
-        codes = self._adapter.codes()
+        codes = self._adapter.codes(sum(len(p.payload) for coded in held for p in coded.chunk.packets))
         if codes is not None:
             chunk = held[0].chunk
             packet = self._with_codes(codes)

@@ -96,8 +96,10 @@ class Adapter(Protocol):
     def saw(self, features: Any, picture: Picture, intra: bool) -> None:
         """A frame as it was coded; its source, padded, uint8 (H, W, 3)."""
 
-    def codes(self) -> Integers | None:
-        """Codes for the frames since the last I-frame; None: they are drawn as the model draws all."""
+    def codes(self, size: int) -> Integers | None:
+        """Codes for the frames since the last I-frame, coded in ``size`` bytes; None: they are drawn
+        as the model draws all.
+        """
 
 
 class FrameModel(Protocol):

@@ -17,6 +17,7 @@ from s2vc.codec.protocol import MOTION, FrameKind, Integers, Part, Picture
 from s2vc.codec.quantise import BLOCK_PRICE, RateAwareRounding
 from s2vc.codec.tiny_symbols import BLOCK, TinyMemory, TinySymbols
 from s2vc.entropy.integer import checkerboard
+from s2vc.nn.tiny.adaptation import adapted_weights
 from s2vc.nn.tiny.codec import Buffer, Context, TinyCodec
 from s2vc.nn.tiny.generator import Levels, TinyGenerator
 
@@ -68,8 +69,9 @@ class TinyFrameModel:
 
     @property
     def codes(self) -> int:
-        """How many codes an I-frame may carry."""
-        return self.codec.config.codes
+        """How many codes an I-frame may carry; 0 with a model that cannot be adapted."""
+        index = self.symbols.model.codes_index
+        return 0 if index is None else len(index)
 
     def new_buffer(self, height: int, width: int) -> Buffer:
         return self.codec.empty_buffer(1, height, width, self.device)
@@ -97,8 +99,7 @@ class TinyFrameModel:
 
     def adapted(self, codes: Tensor | None) -> dict[str, Tensor]:
         """The generator's weights that codes, float (K,), change; with their gradient where they have one."""
-        adaptation = self.generator.adaptation
-        return {} if codes is None or adaptation is None else adaptation.weights(self.generator, codes)
+        return {} if codes is None else adapted_weights(self.generator, codes)
 
     @torch.inference_mode()
     def render(

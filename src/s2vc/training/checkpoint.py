@@ -29,6 +29,7 @@ from s2vc.training.recipe import Stage
 from s2vc.training.tables import FREQUENCIES, frequencies_of, no_frequencies
 
 CHECKPOINT = "checkpoint.safetensors"
+CODES_INDEX = "entropy.codes.index"  # the same in all models that have it: nothing is trained of it
 VERSION = 2  # 1 had neither slots nor a format's name
 _FORMAT = "s2vc-checkpoint"
 
@@ -289,13 +290,11 @@ def _exported_weights(model: ModelFile) -> dict[str, Tensor]:
         value = torch.from_numpy(array.astype(np.float32))
         if name == "entropy.hyper.index":
             weights["entropy.hyper_index"] = value + 0.5  # the export rounds down
-        elif name == "entropy.codes.index":
-            weights["entropy.codes_index"] = value
-        elif name.startswith("entropy."):
+        elif name.startswith("entropy.") and name != CODES_INDEX:
             layer, kind = name.rsplit(".", 1)
             if kind != "shift":
                 weights[name] = value / 2.0 ** int(arrays[f"{layer}.shift"].item())
-        else:
+        elif name != CODES_INDEX:
             weights[name] = value
     tables = Tables.from_arrays({k.removeprefix("tables."): v for k, v in model.tensors("tables.").items()})
     weights[FREQUENCIES] = frequencies_of(tables)

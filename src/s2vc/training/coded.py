@@ -33,6 +33,7 @@ from s2vc.nn.tiny.config import WEIGHTLESS
 from s2vc.nn.tiny.generator import Levels
 from s2vc.nn.tiny.model import TinyModel
 from s2vc.training.augment import augmented
+from s2vc.training.checkpoint import CODES_INDEX
 from s2vc.training.export import model_tensors
 from s2vc.training.footage import Clip
 from s2vc.training.processes import Processes
@@ -74,7 +75,6 @@ class CodedBatch:
     pictures: Tensor
     intra: NDArray[np.bool_]
     slots: list[int]
-    clips: list[int]  # which of the sampler's each window is of
 
 
 @dataclass
@@ -162,7 +162,7 @@ def _code(
 
 def coded_name(model: TinyModel) -> str:
     """What tells passages that one model's codec coded from those of another."""
-    no_matter = ("generator.", "entropy.codes.")
+    no_matter = ("generator.", CODES_INDEX)
     tensors = {name: t for name, t in model_tensors(model).items() if not name.startswith(no_matter)}
     # Averaging weights makes 0 of −0, which codes the same.
     content = b"".join((tensors[name] + tensors[name].dtype.type(0)).tobytes() for name in sorted(tensors))
@@ -299,11 +299,9 @@ class CodedSampler(Counters):
 
     def next(self) -> CodedBatch:
         """The next window of every slot."""
-        windows, clips = [], []
+        windows = []
         for slot, count in self.done.items():
-            random = stream(self.seed, Purpose.SEQUENCE, self.stage, slot, count)
-            clips.append(int(random.choice(len(self.clips), p=self.weights)))
-            windows.append(self._window(self.clips[clips[-1]], random))
+            windows.append(self._window(stream(self.seed, Purpose.SEQUENCE, self.stage, slot, count)))
             self.done[slot] = count + 1
         features, reference, pictures, intra = (np.stack(part) for part in zip(*windows, strict=True))
         return CodedBatch(
@@ -312,10 +310,10 @@ class CodedSampler(Counters):
             torch.from_numpy(pictures).float().permute(0, 1, 4, 2, 3).contiguous(),
             intra,
             list(self.done),
-            clips,
         )
 
-    def _window(self, clip: CodedClip, random: np.random.Generator) -> tuple[NDArray[np.generic], ...]:
+    def _window(self, random: np.random.Generator) -> tuple[NDArray[np.generic], ...]:
+        clip = self.clips[random.choice(len(self.clips), p=self.weights)]
         count, height, width, _ = clip.pictures.shape
         start = int(random.integers(0, count - self.frames + 1))
         top, left = (int(random.integers(0, (side - self.crop) // 16 + 1)) * 16 for side in (height, width))

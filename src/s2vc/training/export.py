@@ -29,12 +29,11 @@ TRAINED_ON = {
 
 
 def model_tensors(model: TinyModel) -> dict[str, NDArray[Any]]:
-    """Float parts as float16; the adaptation's basis, the entropy model and its tables as integers."""
+    """Float parts as float16, the entropy model and its tables as integers."""
     tensors: dict[str, NDArray[Any]] = {}
     for part in ("codec", "generator"):
         for name, value in getattr(model, part).state_dict().items():
-            dtype = np.int8 if name == "adaptation.basis" else np.float16
-            tensors[f"{part}.{name}"] = value.detach().cpu().contiguous().numpy().astype(dtype)
+            tensors[f"{part}.{name}"] = value.detach().cpu().contiguous().numpy().astype(np.float16)
     tensors |= {f"entropy.{name}": array for name, array in model.entropy.export().items()}
     tables = tables_of(model.entropy.frequencies).to_arrays()
     return tensors | {f"tables.{name}": array for name, array in tables.items()}
@@ -47,11 +46,7 @@ def _average(found: Checkpoint, name: Path, others: Sequence[str]) -> list[dict[
     """
     history: list[dict[str, Any]] = []
     part = "ema.generator."
-    sums = {
-        key: value.clone()
-        for key, value in found.tensors.items()
-        if key.startswith(part) and not key.startswith(f"{part}adaptation.")
-    }
+    sums = {key: value.clone() for key, value in found.tensors.items() if key.startswith(part)}
     for other in others:
         theirs = read_weights(other)
         check_geometry(other, theirs, found.preset, found.config)

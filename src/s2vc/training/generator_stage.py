@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
 from s2vc.nn.tiny.model import TinyModel
 from s2vc.training import losses as terms_of
@@ -46,9 +45,10 @@ class GeneratorStage(StageRun):
         feature, reference, pictures = (
             t.to(self.device) for t in (batch.feature, batch.reference, batch.pictures)
         )
+        levels = self.model.generator.empty_levels(len(pictures), stage.crop, stage.crop, self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=autocast):
-            x0 = self._drawn(batch, feature, reference, intra)
-        reference, pictures = (t[:, LOOK_BACK:] for t in (reference, pictures))
+            x0, _ = self.model.generator(feature, reference, intra, levels)
+        x0, reference, pictures = (t[:, LOOK_BACK:] for t in (x0, reference, pictures))
         self.shown = Shown(pictures, reference, x0.detach())
         terms = terms_of.generator_terms(stage, x0, reference, pictures)
         if stage.losses.flicker:
@@ -56,10 +56,3 @@ class GeneratorStage(StageRun):
         with torch.autocast(self.device.type, torch.bfloat16, enabled=autocast):
             self._seen_terms(terms, x0, pictures, batch.slots, streams)
         return terms, None
-
-    def _drawn(self, batch: CodedBatch, feature: Tensor, reference: Tensor, intra: Tensor) -> Tensor:
-        """The frames behind LOOK_BACK."""
-        side = self.stage.crop
-        levels = self.model.generator.empty_levels(len(intra), side, side, self.device)
-        x0, _ = self.model.generator(feature, reference, intra, levels)
-        return x0[:, LOOK_BACK:]  # type: ignore[no-any-return]

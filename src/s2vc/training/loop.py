@@ -163,13 +163,11 @@ class Trainer:
         """Begin a new run from another run's EMA weights, or from a model."""
         found = read_weights(name)
         widths = {k: v for k, v in geometry(self.model.config).items() if k not in WEIGHTLESS}
-        if not found.config.get("codes"):
-            widths.pop("codes", None)  # they may be new: without them it is the same model
         check_geometry(name, found, self.recipe.preset, widths)
         parts = tuple(prefix for part in self.recipe.restart for prefix in PARTS["tiny"][part])
         new = {k: v.clone() for k, v in self.model.state_dict().items() if k.startswith(parts)}
         theirs = found.part("ema.")
-        if not found.whole or not found.config.get("codes"):
+        if not found.whole:
             theirs = self.model.state_dict() | theirs
         load_exactly(self.model, theirs, name)
         self._take(found)
@@ -192,9 +190,6 @@ class Trainer:
                     device
                 )
                 load_exactly(module, weights, "the checkpoint's projection")
-            elif name == "codes":
-                module = torch.nn.Embedding(*weights["weight"].shape).to(device)
-                load_exactly(module, weights, "the checkpoint's codes")
             elif name == "discriminator":
                 module = Discriminator().to(device)
                 load_exactly(module, weights, "the checkpoint's discriminator")

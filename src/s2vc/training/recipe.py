@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from s2vc.errors import InputError
 from s2vc.nn.tiny.config import TinyConfig
 
-Kind = Literal["vae", "prior", "intra", "inter", "cascade", "entropy", "generator", "realism", "adaptation"]
+Kind = Literal["vae", "prior", "intra", "inter", "cascade", "entropy", "generator", "realism"]
 KINDS: tuple[Kind, ...] = (
     "vae",
     "prior",
@@ -22,10 +22,9 @@ KINDS: tuple[Kind, ...] = (
     "entropy",
     "generator",
     "realism",
-    "adaptation",
 )  # in their order
 CODEC_KINDS = ("intra", "inter", "cascade")
-CODED_KINDS = ("entropy", "generator", "adaptation")  # which learn from what the encoder made of the footage
+CODED_KINDS = ("entropy", "generator")  # which learn from what the encoder made of the footage
 
 # Parts that a stage can train or freeze, as prefixes of parameter names.
 PARTS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -36,7 +35,6 @@ PARTS: dict[str, dict[str, tuple[str, ...]]] = {
         "generator": ("generator.",),
         "csg": ("generator.semantic.", "generator.attention."),
         "tcg": ("generator.guidance.",),
-        "adaptation": ("generator.adaptation.",),  # which only a stage of that kind trains
     },
     "base": {
         "vae": ("vae.",),
@@ -52,11 +50,7 @@ PARTS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 # What a stage trains at most where the rest of the model stands still.
-ALONE: dict[Kind, tuple[str, ...]] = {
-    "entropy": ("entropy",),
-    "generator": ("generator", "csg", "tcg"),
-    "adaptation": ("adaptation",),
-}
+ALONE: dict[Kind, tuple[str, ...]] = {"entropy": ("entropy",), "generator": ("generator", "csg", "tcg")}
 
 Weight = Annotated[float, Field(ge=0)]
 
@@ -291,15 +285,10 @@ def _check_stage(recipe: Recipe, stage: Stage, before: list[Stage], place: tuple
     if stage.kind in CODED_KINDS and "motion" in recipe.drop:
         what = f"{_a(stage.kind)} stage learns from files, whose encoder searches motion: take it out of drop"
         raise _Impossible(what, *place, "kind")
-    if stage.kind in ("generator", "adaptation"):
+    if stage.kind == "generator":
         for name in ("semantic", "temporal", "motion"):
             if getattr(losses, name):
-                what = f"{name} has no place in {_a(stage.kind)} stage"
-                raise _Impossible(what, *place, "losses", name)
-    if stage.kind == "adaptation" and not recipe.model.get("codes"):
-        raise _Impossible("an adaptation stage needs codes under the recipe's model", *place, "kind")
-    if "adaptation" in stage.train and stage.kind != "adaptation":
-        raise _Impossible("only an adaptation stage trains adaptation", *place, "train")
+                raise _Impossible(f"{name} has no place in a generator stage", *place, "losses", name)
     for name in ("temporal", "flicker", "motion"):
         if getattr(losses, name) and stage.frames < 2:
             what = f"{name} compares neighbours: it needs frames 2 or more"

@@ -162,8 +162,7 @@ class StageRun(ABC):
         stage, parts = self.stage, PARTS[self.context.recipe.preset]
         chosen = tuple(prefix for part in stage.train or self.trains for prefix in parts[part])
         dropped = [part for part in self.context.recipe.drop if part in parts]
-        others = ["adaptation"] if "adaptation" in parts and stage.kind != "adaptation" else []
-        frozen = tuple(prefix for part in (*stage.freeze, *dropped, *others) for prefix in parts[part])
+        frozen = tuple(prefix for part in (*stage.freeze, *dropped) for prefix in parts[part])
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(name.startswith(chosen) and not name.startswith(frozen))
 
@@ -219,7 +218,6 @@ class StageRun(ABC):
             weight_decay=stage.weight_decay,
             capturable=graphed,
         )
-        self.optimisers |= self._more_optimisers(rate)
         self._rates = {name: [float(g["lr"]) for g in o.param_groups] for name, o in self.optimisers.items()}
         self._update = (
             GraphedUpdate(self.optimisers, stage.clip) if graphed else Update(self.optimisers, stage.clip)
@@ -229,10 +227,6 @@ class StageRun(ABC):
             if used:
                 parameters = self.context.auxiliary[name].parameters()
                 self.critics[name] = torch.optim.AdamW(parameters, lr=CRITIC_RATE, betas=(0.5, 0.99))
-
-    def _more_optimisers(self, rate: Callable[[float], float | Tensor]) -> dict[str, torch.optim.Optimizer]:
-        """Of what a kind of stage trains beside the model. rate: learning rates as optimisers take them."""
-        return {}
 
     def _set_rates(self, share: float) -> None:
         stage = self.stage

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from s2vc.errors import InputError
-from s2vc.training.adaptation_stage import AdaptationStage
 from s2vc.training.codec_stage import CodecStage, PriorStage, RealismStage
 from s2vc.training.entropy_stage import EntropyStage
 from s2vc.training.generator_stage import GeneratorStage
@@ -18,7 +17,6 @@ TINY: dict[Kind, type[StageRun]] = {
     "entropy": EntropyStage,
     "generator": GeneratorStage,
     "realism": RealismStage,
-    "adaptation": AdaptationStage,
 }
 
 

@@ -1,51 +1,40 @@
 """Codes that adapt ``tiny``'s generator to what is being coded (docs/entropy-model.md, "Adaptation").
 
-A film's I-frame may carry a few whole numbers, chosen by the encoder, which scale and shift the channels of
-the layers that draw: instance-adaptive coding (van Rozendaal et al. 2021) in a subspace that was learnt
-beforehand. No symbol depends on it, so a film without codes is the same film, drawn as the model draws all.
+A film's I-frame may carry whole numbers, chosen by the encoder, by which channels of the last layers are
+scaled: instance-adaptive coding (van Rozendaal et al. 2021), of gains alone. No symbol depends on it, nor the
+buffer of later frames, so a film without codes is the same film, drawn as the model draws all.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from s2vc.nn.tiny.config import TinyConfig
 
 if TYPE_CHECKING:
     from s2vc.nn.tiny.generator import TinyGenerator
 
-# The U-Net's way up and the renderer: what stands before them, codes reach as well from there.
-ADAPTED = (
-    *("from32.conv", "skip16", "up16.conv1", "up16.conv2", "from16.conv", "skip8", "up8.conv1", "up8.conv2"),
-    *("render_in.conv", "render_picture", "render.0.conv1", "render.0.conv2"),
-    *("render.1.conv1", "render.1.conv2", "out"),
-)
+ADAPTED = ("skip8", "up8.conv1", "up8.conv2", "render_in.conv", "render.0.conv1", "render.1.conv1")
+STEP = 0.2  # what a code of one adds to a gain of one
+TABLE = 24  # that codes are written with: on the tuning clips their standard deviation is about one
 
 
-class Adaptation(nn.Module):
-    """What each of ``codes`` changes: scale (codes,) times basis (codes, 2 P), gains of the P adapted
-    channels, then their shifts. In a model file the basis is whole numbers within ±127.
+def code_count(config: TinyConfig) -> int:
+    """How many channels the adapted layers have."""
+    return 3 * config.width8 + 8 * config.renderer
+
+
+def adapted_weights(generator: TinyGenerator, codes: Tensor) -> dict[str, Tensor]:
+    """The adapted layers' weights by name, for ``torch.func.functional_call``.
+
+    codes: float (K,), the channels of ADAPTED one layer after another; a channel y becomes (1 + STEP code) y.
     """
-
-    def __init__(self, codes: int, generator: TinyGenerator) -> None:
-        super().__init__()
-        self.widths = [len(generator.get_parameter(f"{name}.bias")) for name in ADAPTED]
-        self.basis = nn.Parameter(torch.zeros(codes, 2 * sum(self.widths)))
-        self.scale: Tensor
-        self.register_buffer("scale", torch.ones(codes))
-
-    def weights(self, generator: TinyGenerator, codes: Tensor) -> dict[str, Tensor]:
-        """The adapted layers' weights by name, for ``torch.func.functional_call``; codes: float (K,).
-
-        A channel y becomes (1 + gain) y + shift.
-        """
-        with torch.autocast(codes.device.type, enabled=False):
-            changes = codes * self.scale @ self.basis
-        gains, shifts = (half.split(self.widths) for half in changes.chunk(2))
-        adapted: dict[str, Tensor] = {}
-        for name, gain, shift in zip(ADAPTED, gains, shifts, strict=True):
-            weight, bias = (generator.get_parameter(f"{name}.{part}") for part in ("weight", "bias"))
-            adapted[f"{name}.weight"] = weight * (1 + gain)[:, None, None, None]
-            adapted[f"{name}.bias"] = bias * (1 + gain) + shift
-        return adapted
+    weights = {name: generator.get_parameter(f"{name}.weight") for name in ADAPTED}
+    gains = (1 + STEP * codes).split([len(weight) for weight in weights.values()])
+    adapted: dict[str, Tensor] = {}
+    for (name, weight), gain in zip(weights.items(), gains, strict=True):
+        adapted[f"{name}.weight"] = weight * gain[:, None, None, None]
+        adapted[f"{name}.bias"] = generator.get_parameter(f"{name}.bias") * gain
+    return adapted

@@ -22,7 +22,6 @@ class TinyConfig:
     entropy_trunk: int = 48
     entropy_first: int = 32
     reset_period: int = 32
-    codes: int = 0  # that an I-frame may carry to adapt the generator (s2vc.nn.tiny.adaptation)
     origins: int = 0  # 1: what only moves is read from where it was last coded (s2vc.nn.origin)
 
 

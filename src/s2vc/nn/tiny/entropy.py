@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from s2vc.nn.blocks import round_through
+from s2vc.nn.tiny.adaptation import TABLE, code_count
 from s2vc.nn.tiny.config import TinyConfig
 
 TABLES = 64
@@ -77,13 +78,13 @@ class EntropyTwin(nn.Module):
     """Soft table indices: their rounded-down values are what the integer model says. All in float32.
 
     frequencies: (TABLES − 1, 2 REACH + 2), what tables 1..63 give −REACH..REACH and escape, as whole numbers;
-    all zero where they are those of the Gaussians, by which the codec is trained. codes_index: (codes,), the
-    tables of an I-frame's codes, in a model that can be adapted.
+    all zero where they are those of the Gaussians, by which the codec is trained.
     """
 
     def __init__(self, config: TinyConfig) -> None:
         super().__init__()
         c = config
+        self.codes = code_count(c)
         self.hyper_index = nn.Parameter(torch.full((2, BANDS, c.hyper), 16.0))
         self.trunk0 = IntegerConv(c.latent + c.hyper + 4, c.entropy_trunk, 3, 8)
         self.trunk1 = IntegerConv(c.entropy_trunk, c.entropy_trunk, 3, 8)
@@ -92,8 +93,6 @@ class EntropyTwin(nn.Module):
         self.head1 = IntegerConv(c.entropy_trunk + c.latent + c.entropy_first, c.latent, 1, 8)
         self.frequencies: Tensor
         self.register_buffer("frequencies", torch.zeros(TABLES - 1, 2 * REACH + 2))
-        self.codes_index: Tensor | None
-        self.register_buffer("codes_index", torch.ones(c.codes) if c.codes else None)
         for head in (self.head0, self.head1):
             nn.init.constant_(head.bias, 12.0)
 
@@ -122,9 +121,7 @@ class EntropyTwin(nn.Module):
     def export(self) -> dict[str, np.ndarray]:
         """The integer arrays of :class:`s2vc.entropy.integer.IntegerEntropyModel`."""
         index = self.hyper_index.detach().floor().clamp(1, TABLES - 1).cpu().numpy().astype(np.uint8)
-        arrays = {"hyper.index": index}
-        if self.codes_index is not None:
-            arrays["codes.index"] = self.codes_index.cpu().numpy().astype(np.uint8)
+        arrays = {"hyper.index": index, "codes.index": np.full(self.codes, TABLE, np.uint8)}
         for name in ("trunk0", "trunk1", "head0", "first", "head1"):
             arrays |= getattr(self, name).export(name)
         return arrays

@@ -20,7 +20,6 @@ from s2vc.nn.blocks import (
     patch,
     unpatch,
 )
-from s2vc.nn.tiny.adaptation import Adaptation
 from s2vc.nn.tiny.codec import PICTURE_SCALE, scaled
 from s2vc.nn.tiny.config import TinyConfig
 
@@ -88,7 +87,6 @@ class TinyGenerator(nn.Module):
         self.out = nn.Conv2d(c.renderer, 48, 1)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)  # type: ignore[arg-type]
-        self.adaptation = Adaptation(c.codes, self) if c.codes else None
 
     def empty_levels(self, batch: int, height: int, width: int, device: torch.device | None = None) -> Levels:
         """The diffusion buffer before a first frame: zeros (B, C, …) at 1/8, 1/16 and 1/32 of the picture."""
@@ -118,6 +116,13 @@ class TinyGenerator(nn.Module):
         returned it.
         Returns x0 (B, T, 3, H, W) float32 in levels, not clamped, and the buffer for the next window.
         """
+        body, levels = self.body(feature, reference, intra, previous)
+        return self.draw(body, reference), levels
+
+    def body(
+        self, feature: Tensor, reference: Tensor, intra: Tensor, previous: Sequence[Tensor]
+    ) -> tuple[Tensor, Levels]:
+        """All before the layers that codes adapt: (B T, 2 width8, H/8, W/8) for ``draw``, and the buffer."""
         batch, frames = intra.shape
         guided = (~intra).float().reshape(-1, 1, 1, 1)
         kept: list[Tensor] = []
@@ -138,11 +143,16 @@ class TinyGenerator(nn.Module):
         x = guide(2, self.down32(self.to32(activation(x))))
         x = self.middle(self.attention(x, tokens))
         x = self.up16(self.skip16(torch.cat([self.from32(activation(x), skip16), skip16], 1)))
-        x = self.up8(self.skip8(torch.cat([self.from16(activation(x), skip8), skip8], 1)))
+        joined = torch.cat([self.from16(activation(x), skip8), skip8], 1)
+        return joined, (kept[0].float(), kept[1].float(), kept[2].float())
+
+    def draw(self, body: Tensor, reference: Tensor) -> Tensor:
+        """x0 (B, T, 3, H, W) float32 from ``body``'s output and reference pictures (B, T, 3, H, W)."""
+        picture = scaled(reference.flatten(0, 1))
+        x = self.up8(self.skip8(body))
         # Pointwise layers at 1/4 wait for memory; on a CPU one frame at a time stays in the cache.
         x = activation(x)
         at_once = 1 if x.device.type == "cpu" else len(x)
         pairs = zip(x.split(at_once), picture.split(at_once), strict=True)
         correction = torch.cat([self._render(*pair) for pair in pairs])
-        x0 = reference + correction.reshape(reference.shape)
-        return x0, (kept[0].float(), kept[1].float(), kept[2].float())
+        return reference + correction.reshape(reference.shape)
