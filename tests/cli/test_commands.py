@@ -43,6 +43,7 @@ def test_encode_passes_every_option(cli, api):
         "passes": None,
         "quality_target": None,
         "strict": False,
+        "adapt": False,
     }
 
 

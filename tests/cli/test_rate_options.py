@@ -82,6 +82,12 @@ def test_options_reach_the_api_as_numbers(cli, api):
         (["--target-size", "0"], "not a size"),
         (["--target", "beauty=9"], "not a target"),
         (["--bpp", "0"], "not above 0"),
+        (["--adapt", "--low-delay"], "--adapt or --low-delay"),
+        (["--adapt", "--resume"], "--adapt or --resume"),
+        (["--adapt", "--recon", "r.mkv"], "--adapt or --recon"),
+        (["--adapt", "--target", "psnr=30"], "--adapt or --target"),
+        (["--adapt", "--max-bitrate", "50k"], "--adapt or --max-bitrate"),
+        (["--adapt", "--plan"], "--adapt or --plan"),
     ],
 )
 def test_wishes_that_make_no_sense_are_wrong_use(cli, api, wishes, said):

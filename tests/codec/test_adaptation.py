@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from s2vc.codec.encoder import VideoEncoder
 from s2vc.errors import ModelError
 from s2vc.nn.tiny.adaptation import ADAPTED
 from s2vc.training.export import export
+from s2vc.video import Frame, VideoInfo, open_output
 
 SIZE = (50, 38)
 FILM = 44  # frames; an I-frame every 20, so that one scene has a chunk only
@@ -195,3 +197,48 @@ def test_long_scenes_keep_a_bounded_number_of_crops(adaptable, weights_dir, scen
     for number in range(300):
         adapter.saw(features, picture, number == 0)
     assert adapting.MOST_CROPS // 2 < len(adapter._crops) <= adapting.MOST_CROPS
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"low_delay": True},
+        {"resume": True},
+        {"recon": "r.mkv"},
+        {"max_bitrate": 5e4, "bufsize": 5e4},
+        {"quality_target": "psnr=30"},
+    ],
+)
+def test_encode_says_what_adapt_does_not_go_with(adaptable, tmp_path, option):
+    with pytest.raises(ValueError, match="or adapt"):
+        s2vc.encode("none.mp4", tmp_path / "out.s2vc", model=adaptable, adapt=True, **option)
+
+
+def test_a_size_is_met_with_codes(adaptable, weights_dir, scene, tmp_path, monkeypatch):
+    """The last pass alone searches, and what its I-frames grow by counts."""
+    from s2vc.api import adapting
+
+    monkeypatch.setattr(adapting, "STEPS", 1)
+    searched = []
+
+    def codes(self, size):
+        searched.append(size)
+        return np.array(drawn(adaptable, 4), np.int32)
+
+    monkeypatch.setattr(adapting.GeneratorAdapter, "codes", codes)
+    info = VideoInfo(*SIZE, average_rate=Fraction(25), time_base=Fraction(1, 25))
+    with open_output(tmp_path / "in.mkv", info, lossless=True) as output:
+        for time, picture in enumerate(scene(24, *SIZE)):
+            output.write(Frame(picture, time))
+    free = s2vc.encode(tmp_path / "in.mkv", tmp_path / "free.s2vc", model=adaptable, quality=40, keyint=12)
+    made = s2vc.encode(
+        tmp_path / "in.mkv",
+        tmp_path / "out.s2vc",
+        model=adaptable,
+        keyint=12,
+        target_size=free.bytes,
+        adapt=True,
+        progress=lambda *_: None,
+    )
+    assert made.bytes <= free.bytes and made.frames == 24
+    assert len(searched) % 2 == 0 and len(decoded(adaptable, (tmp_path / "out.s2vc").read_bytes())) == 24
