@@ -30,7 +30,7 @@ STEPS = 40  # of the search, each by one crop and one metric
 RATE = 0.15  # its steps at first, in codes
 LIMIT = 127
 OCTAVE = 0.1  # what the loss falls by, about, where a film may take twice the bits
-# Weights of the terms: what the generator was trained by last (recipes/tiny-7.yaml).
+# Weights of the terms: what the generator was trained by last (recipes/tiny-8.yaml).
 L1, FLICKER, LPIPS_VGG, DISTS_WEIGHT = 0.8, 1.5, 0.9, 1.6
 
 

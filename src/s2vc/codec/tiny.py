@@ -109,9 +109,10 @@ class TinyFrameModel:
         reference = torch.stack([f.reference for f in features], 1)
         intra = torch.tensor([[kind.intra for kind in kinds]], device=self.device)
         codes = features[0].codes  # a window does not cross an I-frame
-        if codes is not self._adapted[0]:
-            self._adapted = (codes, self.adapted(codes))
-        x0, state = functional_call(self.generator, self._adapted[1], (feature, reference, intra, state))
+        adapted = self._adapted
+        if codes is not adapted[0]:
+            self._adapted = adapted = (codes, self.adapted(codes))
+        x0, state = functional_call(self.generator, adapted[1], (feature, reference, intra, state))
         pictures = x0[0].round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         return list(pictures), state
 
