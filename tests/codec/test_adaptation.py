@@ -166,7 +166,7 @@ def test_what_cannot_wait_for_a_scene_is_refused(adaptable, weights_dir, option)
 
 
 def test_codes_are_searched_only_where_they_help(adaptable, weights_dir, scene, monkeypatch):
-    """By the losses themselves: with a drawn basis some steps find codes, and those are better than none."""
+    """By the losses themselves: some steps find codes, and those are better than none."""
     from s2vc.api import adapting
 
     monkeypatch.setattr(adapting, "STEPS", 12)

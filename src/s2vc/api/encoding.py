@@ -137,7 +137,7 @@ def encode(
     cannot be met comes as near as it can, with a warning; or with strict raises TargetError.
 
     adapt: adapt the generator to each scene by codes in its I-frame, which gradients of DISTS and LPIPS-vgg
-    choose: a few dozen bytes and a minute of a core a scene. Not with low_delay, resume, recon, max_bitrate
+    choose: some 220 bytes and a minute of a core a scene. Not with low_delay, resume, recon, max_bitrate
     or a quality target.
 
     Raises InputError, OutputError, ModelError; ValueError for wishes that exclude each other. A source that

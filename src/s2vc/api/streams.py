@@ -25,7 +25,6 @@ from s2vc.models.files import DEFAULT, find_model_of
 from s2vc.video import Colour, Extras, Frame, VideoInfo
 from s2vc.video.tracks import MOST_HELD, place_of
 
-from .adapting import adapter_for
 from .inspection import bytes_of_extras
 from .models import Model, load, load_file
 from .sources import PathLike, damage_of_tracks, rate
@@ -170,7 +169,11 @@ class Encoder:
                 f"both sides must be at least {SMALLEST_SIDE}"
             )
         self.model = load(model, device) if isinstance(model, str) else model
-        adapter = adapter_for(self.model) if adapt else None
+        adapter = None
+        if adapt:
+            from .adapting import adapter_for  # torch, which who only reads does without
+
+            adapter = adapter_for(self.model)
         if adapter is not None and (low_delay or known is not None or reconstruct is not None):
             raise ValueError(
                 "the generator is adapted when a whole scene is coded: not with low_delay, resume or recon"
