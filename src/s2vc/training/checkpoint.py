@@ -285,16 +285,17 @@ def load_exactly(module: nn.Module, tensors: dict[str, Tensor], name: object) ->
 def _exported_weights(model: ModelFile) -> dict[str, Tensor]:
     """A model file's tensors under the trainer's names; the entropy model's integers as floats."""
     arrays = model.tensors("codec.", "generator.", "entropy.")
+    arrays.pop(CODES_INDEX, None)
     weights: dict[str, Tensor] = {}
     for name, array in arrays.items():
         value = torch.from_numpy(array.astype(np.float32))
         if name == "entropy.hyper.index":
             weights["entropy.hyper_index"] = value + 0.5  # the export rounds down
-        elif name.startswith("entropy.") and name != CODES_INDEX:
+        elif name.startswith("entropy."):
             layer, kind = name.rsplit(".", 1)
             if kind != "shift":
                 weights[name] = value / 2.0 ** int(arrays[f"{layer}.shift"].item())
-        elif name != CODES_INDEX:
+        else:
             weights[name] = value
     tables = Tables.from_arrays({k.removeprefix("tables."): v for k, v in model.tensors("tables.").items()})
     weights[FREQUENCIES] = frequencies_of(tables)
