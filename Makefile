@@ -35,7 +35,7 @@ lint: setup ## Format and style (ruff), types (mypy), directions of imports (imp
 	$(BIN)/lint-imports
 
 test: lint ## Lint, then every test that is not slow
-	$(BIN)/python -m pytest -m "not slow" -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -q -n auto --maxprocesses 8
 
 test-all: lint ## Lint, then every test
 	$(BIN)/python -m pytest -q
