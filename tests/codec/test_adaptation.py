@@ -12,7 +12,7 @@ import torch
 import s2vc
 from s2vc.codec.encoder import VideoEncoder
 from s2vc.errors import ModelError
-from s2vc.nn.tiny.adaptation import ADAPTED
+from s2vc.nn.tiny.adaptation import SCALED
 from s2vc.training.export import export
 from s2vc.video import Frame, VideoInfo, open_output
 
@@ -31,8 +31,8 @@ def adaptable(mini, tmp_path_factory):
 class Choosing:
     """An adapter that has made up its mind. ``given``: codes of each scene, None for none."""
 
-    def __init__(self, given):
-        self.given, self.seen = list(given), []
+    def __init__(self, model, given):
+        self.symbols, self.given, self.seen = model.networks.symbols, list(given), []
 
     def saw(self, features, picture, intra):
         if intra:
@@ -42,7 +42,7 @@ class Choosing:
     def codes(self, size):
         assert size > 0
         codes = self.given[len(self.seen) - 1]
-        return None if codes is None else np.array(codes, np.int32)
+        return None if codes is None else self.symbols.adaptation(np.array(codes, np.int32))[0]
 
 
 def encoded(model, pictures, adapter=None, **options):
@@ -79,7 +79,7 @@ def scenes(adaptable):
 def film(adaptable, scene, scenes):
     """(source, stream without codes, stream with those of ``scenes``)."""
     pictures = scene(FILM, *SIZE)
-    return pictures, encoded(adaptable, pictures), encoded(adaptable, pictures, Choosing(scenes))
+    return pictures, encoded(adaptable, pictures), encoded(adaptable, pictures, Choosing(adaptable, scenes))
 
 
 def test_a_model_that_can_be_adapted_writes_the_frames_of_one_that_cannot(adaptable, mini, film):
@@ -101,7 +101,7 @@ def test_pictures_are_those_of_the_adapted_generator(adaptable, film, scenes):
         name: networks.generator.get_parameter(name)
         for name in networks.adapted(torch.zeros(adaptable.networks.codes))
     }
-    assert set(weights) == {f"{name}.{part}" for name in ADAPTED for part in ("weight", "bias")}
+    assert set(weights) == {f"{name}.{part}" for name in SCALED for part in ("weight", "bias")}
     kept = {name: value.detach().clone() for name, value in weights.items()}
     for number, codes in enumerate(scenes):
         scene = slice(20 * number, 20 * number + 20)
@@ -121,10 +121,19 @@ def test_pictures_are_those_of_the_adapted_generator(adaptable, film, scenes):
 
 def test_codes_cost_what_their_tables_say(adaptable, film, scenes):
     _, plain, adapted = film
-    symbols = adaptable.networks.symbols
-    index = symbols.model.codes_index
-    bits = sum(symbols.tables.bits(np.array(codes), index).sum() for codes in scenes if codes is not None)
+    adaptation = adaptable.networks.symbols.adaptation
+    bits = sum(adaptation(np.array(codes, np.int32))[1] for codes in scenes if codes is not None)
     assert abs(len(adapted) - len(plain) - bits / 8) < 12
+
+
+def test_a_layer_without_codes_costs_its_table_only(adaptable):
+    symbols = adaptable.networks.symbols
+    codes = np.zeros(adaptable.networks.codes, np.int32)
+    codes[[0, 1, -1]] = [1, -2, 100]
+    parts, bits = symbols.adaptation(codes)
+    assert np.flatnonzero(parts["groups"]).tolist() == [0, len(symbols.model.code_groups) - 1]
+    _, more = symbols.adaptation(codes + (np.arange(len(codes)) == 2))
+    assert bits < more < bits + 20
 
 
 @pytest.mark.parametrize("start", [3, 17, 19, 25, 41, 43])
@@ -136,7 +145,7 @@ def test_seeking_into_a_scene_finds_its_codes(adaptable, film, start):
 
 
 def test_the_encoder_shows_every_frame_to_its_adapter_and_keeps_times(adaptable, scene):
-    adapter = Choosing([None, drawn(adaptable, 3), None])
+    adapter = Choosing(adaptable, [None, drawn(adaptable, 3), None])
     data = encoded(adaptable, scene(FILM, *SIZE), adapter)
     assert adapter.seen == [20, 20, 4]
     assert [frame.time for frame in s2vc.Decoder(io.BytesIO(data), model=adaptable)] == list(range(FILM))
@@ -146,7 +155,7 @@ def test_sound_stands_before_the_chunk_it_is_due_with(adaptable, scene):
     """Chunks that waited for codes come at once; what is due between them must not stand before the first."""
     height, width, _ = scene(1, *SIZE)[0].shape
     coder = VideoEncoder(adaptable.networks, width, height, quality=20, keyint=70, reset_period=32)
-    coder._adapter = Choosing([drawn(adaptable, 3), None])
+    coder._adapter = Choosing(adaptable, [drawn(adaptable, 3), None])
     chunks = [c for t, picture in enumerate(scene(80, *SIZE)) for c in coder.push(picture, 3 * t, 3)]
     chunks += coder.flush()
     assert [len(c.chunk.packets) for c in chunks] == [32, 32, 6, 10]
@@ -178,7 +187,9 @@ def test_codes_are_searched_only_where_they_help(adaptable, weights_dir, scene, 
     for picture in pictures:
         encoder.write(picture)
     chosen = adapter.codes(10**6)
-    assert len(adapter._crops) == 5 and chosen is not None and np.abs(chosen).max() <= adapting.LIMIT
+    assert len(adapter._crops) == 5 and chosen is not None
+    chosen = chosen["codes"]
+    assert 0 < np.abs(chosen).max() <= adapting.LIMIT
     found, none = torch.from_numpy(chosen).float(), torch.zeros(adaptable.networks.codes)
     assert adapter._judged(found) < adapter._judged(none)
     assert adapter.codes(1) is None  # they would be nearly all of the file
@@ -223,7 +234,7 @@ def test_a_size_is_met_with_codes(adaptable, weights_dir, scene, tmp_path, monke
 
     def codes(self, size):
         searched.append(size)
-        return np.array(drawn(adaptable, 4), np.int32)
+        return adaptable.networks.symbols.adaptation(np.array(drawn(adaptable, 4), np.int32))[0]
 
     monkeypatch.setattr(adapting.GeneratorAdapter, "codes", codes)
     info = VideoInfo(*SIZE, average_rate=Fraction(25), time_base=Fraction(1, 25))

@@ -163,10 +163,15 @@ class PlainReader:
             for (o, r, c), a, b in zip(places, y0, y1, strict=True):
                 self.memory[o][r][c] = self.memory[o][r][c] // 2 + 4 * min(abs(a + b), 15)
         codes: list[int] = []
-        if intra and "entropy.codes.index" in self.arrays:
+        if intra and "entropy.codes.groups" in self.arrays:
             codes = decoder.symbols([1], self.tables)
             if codes[0] != 0:
-                codes += decoder.symbols(self.arrays["entropy.codes.index"], self.tables)
+                groups = self.arrays["entropy.codes.groups"]
+                codes += decoder.symbols([34] * len(groups), self.tables)
+                index = [clamp(6 * g - 5, 0, 55) for g in codes[1:]]
+                codes += decoder.symbols(
+                    [t for t, n in zip(index, groups, strict=True) for _ in range(n)], self.tables
+                )
         symbols = z_flat + v_flat + y0 + y1 + codes
         return symbols, zlib.crc32(struct.pack(f"<{len(symbols)}h", *symbols))
 
@@ -182,7 +187,7 @@ class PlainReader:
 # ---- What it reads: made by ours.
 
 LATENTS, HYPERS, TRUNK0, TRUNK1, FIRST = 5, 3, 4, 6, 2
-CODES, ADAPTED = 6, (3000, 5000)  # models of these seeds can be adapted
+GROUPS, ADAPTED = (2, 1, 3), (3000, 5000)  # models of these seeds can be adapted
 LAYERS = {
     "trunk0": (TRUNK0, LATENTS + HYPERS + 4, 3, 3),
     "trunk1": (TRUNK1, TRUNK0, 3, 3),
@@ -200,7 +205,7 @@ def model_arrays(seed: int) -> dict[str, np.ndarray]:
     """A small network whose numbers are drawn: all 8-bit weights, outputs from clamp to clamp."""
     arrays = {"hyper.index": integers(seed, (2, 8, HYPERS), 0, 63, np.uint8)}
     if seed in ADAPTED:
-        arrays["codes.index"] = integers(seed + 7, (CODES,), 0, 63, np.uint8)
+        arrays["codes.groups"] = np.array(GROUPS, np.uint16)
     for place, (name, shape) in enumerate(LAYERS.items(), 1):
         shift = 9 if name.startswith("head") else 7
         middle = 20 << shift if name.startswith("head") else 0

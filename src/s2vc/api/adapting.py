@@ -14,24 +14,26 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from s2vc.codec.protocol import Integers, Picture
+from s2vc.codec.protocol import Picture, Symbols
 from s2vc.codec.schedule import LOOK_BACK
 from s2vc.codec.tiny import TinyFeatures, TinyFrameModel
 from s2vc.codec.tiny_symbols import BLOCK
 from s2vc.errors import ModelError
-from s2vc.nn.tiny.generator import TinyGenerator
+from s2vc.nn.tiny.generator import Body, TinyGenerator
 from s2vc.perceptual import DISTS, LPIPS
 
 from .models import Model
 
 HEIGHT, WIDTH = 256, 448  # of a crop at most: DISTS compares statistics of the whole of what it sees
-MOST_CROPS, MOST_JUDGES = 24, 8
-STEPS = 40  # of the search, each by one crop and one metric
-RATE = 0.15  # its steps at first, in codes
+MOST_CROPS, MOST_JUDGES = 24, 4
+STEPS = 120  # of the search, each by one crop and one metric
+RATE = 0.2  # its steps at first, in codes
 LIMIT = 127
 OCTAVE = 0.1  # what the loss falls by, about, where a film may take twice the bits
-# Weights of the terms: what the generator was trained by last (recipes/tiny-8.yaml).
-L1, FLICKER, LPIPS_VGG, DISTS_WEIGHT = 0.8, 1.5, 0.9, 1.6
+BITS = 3  # that a code costs for each 1 that it is away from 0, about
+MOST_BYTES = 20_000  # in a larger scene codes cost as much as in this: dearer ones serve other frames better
+# Weights of the terms: what the generator was trained by last (recipes/tiny-8.yaml), LPIPS' a half more.
+L1, FLICKER, LPIPS_VGG, DISTS_WEIGHT = 0.8, 1.5, 1.35, 1.6
 
 
 def adapter_for(model: Model) -> GeneratorAdapter:
@@ -48,11 +50,11 @@ def adapter_for(model: Model) -> GeneratorAdapter:
 class Crop:
     """Two frames of a place, as the layers see them that codes adapt.
 
-    body float16 (2, C, h/8, w/8); reference float16 (1, 2, 3, h, w), levels, in which references of the codec
-    are exact; source uint8 (2, 3, h, w).
+    body float16 (2, C, h/16, w/16) and (2, C, h/8, w/8); reference float16 (1, 2, 3, h, w), levels, in which
+    references of the codec are exact; source uint8 (2, 3, h, w).
     """
 
-    body: Tensor
+    body: Body
     reference: Tensor
     source: Tensor
 
@@ -64,7 +66,7 @@ class _Drawing(nn.Module):
         super().__init__()
         self.generator = generator
 
-    def forward(self, body: Tensor, reference: Tensor) -> Tensor:
+    def forward(self, body: Body, reference: Tensor) -> Tensor:
         return self.generator.draw(body, reference)
 
 
@@ -116,16 +118,18 @@ class GeneratorAdapter:
         with torch.no_grad():
             body, _ = generator.body(feature, reference, intra, generator.empty_levels(1, tall, wide, device))
         return Crop(
-            body[LOOK_BACK:].half(),
+            (body[0][LOOK_BACK:].half(), body[1][LOOK_BACK:].half()),
             reference[:, LOOK_BACK:].half(),
             torch.from_numpy(source).permute(0, 3, 1, 2).to(device),
         )
 
-    def codes(self, size: int) -> Integers | None:
-        """Codes, int32 (K,), of the frames since the last I-frame; None where none were worth their bits.
+    def codes(self, size: int) -> Symbols | None:
+        """Parts that write codes of the frames since the last I-frame; None where none were worth their bits.
 
         size: bytes of these frames.
         """
+        # A code's price by its size: Adam's steps under an L1 leave most codes at 0.
+        price = OCTAVE / math.log(2) * BITS / (8 * min(max(1, size), MOST_BYTES))
         point = torch.zeros(self._networks.codes, device=self._networks.device, requires_grad=True)
         mean = torch.zeros_like(point)
         search = torch.optim.Adam([point], lr=RATE, betas=(0.9, 0.95))
@@ -133,23 +137,20 @@ class GeneratorAdapter:
         for step in range(STEPS):
             search.param_groups[0]["lr"] = RATE * min(1.0, 2 * (1 - step / STEPS))
             order = order or self._random.permutation(len(self._crops)).tolist()
-            loss = self._loss(self._crops[order.pop()], point, step % len(self._metrics))
+            codes = point
+            if step >= STEPS // 2:  # what rounding does is seen, and passed by the gradient
+                codes = point + (point.round() - point).detach()
+            loss = self._loss(self._crops[order.pop()], codes, step % len(self._metrics))
+            loss = loss + price * point.abs().sum()
             search.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             search.step()
             if step >= STEPS // 2:  # what one crop pulls to is noise to the next: their mean is the answer
                 mean += point.detach() / (STEPS - STEPS // 2)
         found = mean.round().clamp(-LIMIT, LIMIT)
-        codes = np.asarray(found.cpu().numpy(), np.int32)
-        price = OCTAVE * math.log2(1 + self._bits(codes) / (8 * max(1, size)))
-        if self._judged(found) + price >= self._judged(torch.zeros_like(found)):
-            return None
-        return codes
-
-    def _bits(self, codes: Integers) -> float:
-        symbols = self._networks.symbols
-        assert symbols.model.codes_index is not None
-        return float(symbols.tables.bits(codes, symbols.model.codes_index).sum())
+        written, bits = self._networks.symbols.adaptation(np.asarray(found.cpu().numpy(), np.int32))
+        more = OCTAVE * math.log2(1 + bits / (8 * max(1, size)))
+        return written if self._judged(found) + more < self._judged(torch.zeros_like(found)) else None
 
     @torch.no_grad()
     def _judged(self, codes: Tensor) -> float:
@@ -161,7 +162,8 @@ class GeneratorAdapter:
     def _loss(self, crop: Crop, codes: Tensor, turn: int) -> Tensor:
         """Of the crop's last frames, by one of the metrics."""
         weights = {f"generator.{name}": w for name, w in self._networks.adapted(codes).items()}
-        body, reference, source = crop.body.float(), crop.reference.float(), crop.source.float()
+        body = (crop.body[0].float(), crop.body[1].float())
+        reference, source = crop.reference.float(), crop.source.float()
         with self._autocast:
             shown = functional_call(self._drawing, weights, (body, reference))
         shown, real = shown[0] / 255, source / 255

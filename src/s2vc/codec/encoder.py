@@ -235,11 +235,11 @@ class VideoEncoder:
             yield replace(coded, until=after.chunk.times[0])
         yield held[-1]
 
-    def _with_codes(self, codes: Integers) -> Packet:
+    def _with_codes(self, codes: Symbols) -> Packet:
         """The last I-frame's packet once more, now with codes: no other symbol depends on them."""
         assert self._opening is not None
         kind, symbols = self._opening
-        symbols |= {"adapted": np.ones(1, np.int32), "codes": codes}
+        symbols |= codes
         parts = self.model.symbols.parts(kind, self.model.symbols.new_memory(*self._size))
         return write_packet(parts, lambda part: symbols[part.name], self._checksum_bytes)
 

@@ -91,14 +91,14 @@ class FrameAnalysis(FrameCoding, Protocol):
 
 
 class Adapter(Protocol):
-    """Chooses what an I-frame's codes are, once the frames up to the next I-frame are coded."""
+    """Chooses an I-frame's codes, once the frames up to the next I-frame are coded."""
 
     def saw(self, features: Any, picture: Picture, intra: bool) -> None:
         """A frame as it was coded; its source, padded, uint8 (H, W, 3)."""
 
-    def codes(self, size: int) -> Integers | None:
-        """Codes for the frames since the last I-frame, coded in ``size`` bytes; None: they are drawn
-        as the model draws all.
+    def codes(self, size: int) -> Symbols | None:
+        """The I-frame's parts that write codes for the frames since, coded in ``size`` bytes; None: they
+        are drawn as the model draws all.
         """
 
 

@@ -70,8 +70,8 @@ class TinyFrameModel:
     @property
     def codes(self) -> int:
         """How many codes an I-frame may carry; 0 with a model that cannot be adapted."""
-        index = self.symbols.model.codes_index
-        return 0 if index is None else len(index)
+        groups = self.symbols.model.code_groups
+        return 0 if groups is None else int(groups.sum())
 
     def new_buffer(self, height: int, width: int) -> Buffer:
         return self.codec.empty_buffer(1, height, width, self.device)

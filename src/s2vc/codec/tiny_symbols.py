@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from s2vc.codec.protocol import MOTION, FrameKind, Part, Parts
+from s2vc.codec.protocol import MOTION, FrameKind, Integers, Part, Parts, Symbols
 from s2vc.entropy.integer import IntegerEntropyModel, next_memory
 from s2vc.entropy.tables import Tables
 
 BLOCK = 16
-ADAPTED_TABLE = np.ones(1, np.uint8)  # the narrowest: not to be adapted costs next to nothing
+ADAPTED_TABLE = 1  # the narrowest: not to be adapted costs next to nothing
+GROUP_TABLE = 34  # that the groups' tables are written with
+CODE_TABLES = np.array([0, *range(1, 56, 6)], np.uint8)  # skip, and standard deviations of 0.14 to 12
 
 
 @dataclass
@@ -25,7 +27,7 @@ class TinyMemory:
 
 class TinySymbols:
     """Coding order: z, motion (P-frames), y of pass 0, y of pass 1; in an I-frame of a model that can be
-    adapted, whether it is, and its codes if so.
+    adapted, whether it is, and if so each group's table and the codes.
     """
 
     exact = True
@@ -54,7 +56,31 @@ class TinySymbols:
         if not kind.intra:
             memory.magnitudes = next_memory(memory.magnitudes, first + second)
             memory.motion = motion
-        elif self.model.codes_index is not None:
-            adapted = yield Part("adapted", ADAPTED_TABLE, self.tables)
+        elif self.model.code_groups is not None:
+            adapted = yield Part("adapted", np.full(1, ADAPTED_TABLE, np.uint8), self.tables)
             if adapted.any():
-                yield Part("codes", self.model.codes_index, self.tables)
+                groups = self.model.code_groups
+                written = yield Part("groups", np.full(len(groups), GROUP_TABLE, np.uint8), self.tables)
+                yield Part("codes", _tables_of_codes(written, groups), self.tables)
+
+    def adaptation(self, codes: Integers) -> tuple[Symbols, float]:
+        """The parts that write codes, int32 (K,), and their bits; each group has its cheapest table."""
+        groups = self.model.code_groups
+        assert groups is not None
+        starts = np.cumsum(groups) - groups
+        bits = np.stack(
+            [
+                np.add.reduceat(self.tables.bits(codes, np.full(codes.shape, table, np.uint8)), starts)
+                for table in CODE_TABLES[1:]
+            ]
+        )
+        empty = np.where(np.maximum.reduceat(np.abs(codes), starts) == 0, 0.0, np.inf)
+        bits = np.concatenate([empty[None], bits])
+        written = bits.argmin(0).astype(np.int32)
+        index = np.full(len(groups), GROUP_TABLE, np.uint8)
+        total = float(bits.min(0).sum() + self.tables.bits(written, index).sum())
+        return {"adapted": np.ones(1, np.int32), "groups": written, "codes": codes}, total
+
+
+def _tables_of_codes(written: Integers, groups: NDArray[np.int64]) -> NDArray[np.uint8]:
+    return CODE_TABLES[written.clip(0, len(CODE_TABLES) - 1)].repeat(groups)

@@ -103,8 +103,8 @@ def checkerboard(channels: int, height: int, width: int) -> NDArray[np.bool_]:
     return (y + x) % 2 == c % 2
 
 
-def _are_tables(index: NDArray[np.uint8]) -> bool:
-    return index.ndim == 1 and len(index) > 0 and int(index.max()) < TABLES
+def _are_sizes(groups: NDArray[np.int64]) -> bool:
+    return groups.ndim == 1 and len(groups) > 0 and 1 <= groups.min() <= groups.max() < 1 << 16
 
 
 class IntegerEntropyModel:
@@ -112,8 +112,8 @@ class IntegerEntropyModel:
 
     Arrays (all integers): ``hyper.index`` uint8 (2, 8, Cz), the tables of z by intra flag, quality band and
     channel; layers ``trunk0``, ``trunk1``, ``head0``, ``first``, ``head1`` as ``NAME.weight``, ``NAME.bias``,
-    ``NAME.shift``; in a model that can be adapted ``codes.index`` uint8 (K), the tables of an I-frame's
-    codes.
+    ``NAME.shift``; in a model that can be adapted ``codes.groups`` uint16 (G), how many of an I-frame's
+    codes each group has.
     """
 
     LAYERS = ("trunk0", "trunk1", "head0", "first", "head1")
@@ -121,8 +121,8 @@ class IntegerEntropyModel:
     def __init__(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         """Raises ``KeyError`` where an array is missing, ``ModelError`` where they do not fit each other."""
         self.hyper_index = np.asarray(arrays["hyper.index"], dtype=np.uint8)
-        codes = arrays.get("codes.index")
-        self.codes_index = None if codes is None else np.asarray(codes, dtype=np.uint8)
+        groups = arrays.get("codes.groups")
+        self.code_groups = None if groups is None else np.asarray(groups, dtype=np.int64)
         self.layers = {
             name: IntegerLayer(
                 np.asarray(arrays[f"{name}.weight"], dtype=np.int8),
@@ -147,7 +147,7 @@ class IntegerEntropyModel:
         if (
             self.hyper_index.shape != (2, QUALITY_BANDS, hyper)
             or self.hyper_index.max() >= TABLES
-            or (self.codes_index is not None and not _are_tables(self.codes_index))
+            or (self.code_groups is not None and not _are_sizes(self.code_groups))
             or any(self.layers[name].shape[:2] != shape for name, shape in widths.items())
         ):
             raise ModelError("the model's entropy network is damaged: fetch the model again")

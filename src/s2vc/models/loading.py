@@ -65,7 +65,7 @@ def load_frame_model(
     import torch
 
     from s2vc.codec.tiny import TinyFrameModel
-    from s2vc.nn.tiny.adaptation import code_count
+    from s2vc.nn.tiny.adaptation import code_groups
     from s2vc.nn.tiny.codec import TinyCodec
     from s2vc.nn.tiny.config import TinyConfig
     from s2vc.nn.tiny.generator import TinyGenerator
@@ -87,11 +87,9 @@ def load_frame_model(
         raise ModelError(
             f"{model.path} is of another geometry ({reason}): update s2vc or the model"
         ) from None
-    index = symbols.model.codes_index
-    if index is not None and len(index) != code_count(config):
-        raise ModelError(
-            f"{model.path} has {len(index)} codes instead of {code_count(config)}: fetch it again"
-        )
+    groups = symbols.model.code_groups
+    if groups is not None and groups.tolist() != code_groups(config):
+        raise ModelError(f"{model.path} adapts other layers than this s2vc: update s2vc or the model")
     codec, generator = networks["codec"], networks["generator"]
     assert isinstance(codec, TinyCodec) and isinstance(generator, TinyGenerator)
     return TinyFrameModel(codec, generator, symbols, device)

@@ -29,7 +29,7 @@ from s2vc.training.recipe import Stage
 from s2vc.training.tables import FREQUENCIES, frequencies_of, no_frequencies
 
 CHECKPOINT = "checkpoint.safetensors"
-CODES_INDEX = "entropy.codes.index"  # the same in all models that have it: nothing is trained of it
+CODE_GROUPS = "entropy.codes.groups"  # the same in all models that have it: nothing is trained of it
 VERSION = 2  # 1 had neither slots nor a format's name
 _FORMAT = "s2vc-checkpoint"
 
@@ -285,7 +285,7 @@ def load_exactly(module: nn.Module, tensors: dict[str, Tensor], name: object) ->
 def _exported_weights(model: ModelFile) -> dict[str, Tensor]:
     """A model file's tensors under the trainer's names; the entropy model's integers as floats."""
     arrays = model.tensors("codec.", "generator.", "entropy.")
-    arrays.pop(CODES_INDEX, None)
+    arrays.pop(CODE_GROUPS, None)
     weights: dict[str, Tensor] = {}
     for name, array in arrays.items():
         value = torch.from_numpy(array.astype(np.float32))

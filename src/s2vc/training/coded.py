@@ -33,7 +33,7 @@ from s2vc.nn.tiny.config import WEIGHTLESS
 from s2vc.nn.tiny.generator import Levels
 from s2vc.nn.tiny.model import TinyModel
 from s2vc.training.augment import augmented
-from s2vc.training.checkpoint import CODES_INDEX
+from s2vc.training.checkpoint import CODE_GROUPS
 from s2vc.training.export import model_tensors
 from s2vc.training.footage import Clip
 from s2vc.training.processes import Processes
@@ -162,7 +162,7 @@ def _code(
 
 def coded_name(model: TinyModel) -> str:
     """What tells passages that one model's codec coded from those of another."""
-    no_matter = ("generator.", CODES_INDEX)
+    no_matter = ("generator.", CODE_GROUPS)
     tensors = {name: t for name, t in model_tensors(model).items() if not name.startswith(no_matter)}
     # Averaging weights makes 0 of −0, which codes the same.
     content = b"".join((tensors[name] + tensors[name].dtype.type(0)).tobytes() for name in sorted(tensors))

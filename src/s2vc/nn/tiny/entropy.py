@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from s2vc.nn.blocks import round_through
-from s2vc.nn.tiny.adaptation import TABLE, code_count
+from s2vc.nn.tiny.adaptation import code_groups
 from s2vc.nn.tiny.config import TinyConfig
 
 TABLES = 64
@@ -84,7 +84,7 @@ class EntropyTwin(nn.Module):
     def __init__(self, config: TinyConfig) -> None:
         super().__init__()
         c = config
-        self.codes = code_count(c)
+        self.code_groups = code_groups(c)
         self.hyper_index = nn.Parameter(torch.full((2, BANDS, c.hyper), 16.0))
         self.trunk0 = IntegerConv(c.latent + c.hyper + 4, c.entropy_trunk, 3, 8)
         self.trunk1 = IntegerConv(c.entropy_trunk, c.entropy_trunk, 3, 8)
@@ -121,7 +121,10 @@ class EntropyTwin(nn.Module):
     def export(self) -> dict[str, np.ndarray]:
         """The integer arrays of :class:`s2vc.entropy.integer.IntegerEntropyModel`."""
         index = self.hyper_index.detach().floor().clamp(1, TABLES - 1).cpu().numpy().astype(np.uint8)
-        arrays = {"hyper.index": index, "codes.index": np.full(self.codes, TABLE, np.uint8)}
+        arrays: dict[str, np.ndarray] = {
+            "hyper.index": index,
+            "codes.groups": np.array(self.code_groups, np.uint16),
+        }
         for name in ("trunk0", "trunk1", "head0", "first", "head1"):
             arrays |= getattr(self, name).export(name)
         return arrays

@@ -24,6 +24,7 @@ from s2vc.nn.tiny.codec import PICTURE_SCALE, scaled
 from s2vc.nn.tiny.config import TinyConfig
 
 Levels = tuple[Tensor, Tensor, Tensor]
+Body = tuple[Tensor, Tensor]
 
 
 class TemporalGuidance(nn.Module):
@@ -121,8 +122,11 @@ class TinyGenerator(nn.Module):
 
     def body(
         self, feature: Tensor, reference: Tensor, intra: Tensor, previous: Sequence[Tensor]
-    ) -> tuple[Tensor, Levels]:
-        """All before the layers that codes adapt: (B T, 2 width8, H/8, W/8) for ``draw``, and the buffer."""
+    ) -> tuple[Body, Levels]:
+        """All before the layers that codes adapt, and the buffer.
+
+        What ``draw`` goes on from: (B T, 2 unet16, H/16, W/16) and (B T, width8, H/8, W/8).
+        """
         batch, frames = intra.shape
         guided = (~intra).float().reshape(-1, 1, 1, 1)
         kept: list[Tensor] = []
@@ -142,14 +146,15 @@ class TinyGenerator(nn.Module):
         x = guide(1, skip16)
         x = guide(2, self.down32(self.to32(activation(x))))
         x = self.middle(self.attention(x, tokens))
-        x = self.up16(self.skip16(torch.cat([self.from32(activation(x), skip16), skip16], 1)))
-        joined = torch.cat([self.from16(activation(x), skip8), skip8], 1)
-        return joined, (kept[0].float(), kept[1].float(), kept[2].float())
+        joined = torch.cat([self.from32(activation(x), skip16), skip16], 1)
+        return (joined, skip8), (kept[0].float(), kept[1].float(), kept[2].float())
 
-    def draw(self, body: Tensor, reference: Tensor) -> Tensor:
+    def draw(self, body: Body, reference: Tensor) -> Tensor:
         """x0 (B, T, 3, H, W) float32 from ``body``'s output and reference pictures (B, T, 3, H, W)."""
         picture = scaled(reference.flatten(0, 1))
-        x = self.up8(self.skip8(body))
+        joined, skip8 = body
+        x = self.up16(self.skip16(joined))
+        x = self.up8(self.skip8(torch.cat([self.from16(activation(x), skip8), skip8], 1)))
         # Pointwise layers at 1/4 wait for memory; on a CPU one frame at a time stays in the cache.
         x = activation(x)
         at_once = 1 if x.device.type == "cpu" else len(x)
