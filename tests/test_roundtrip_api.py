@@ -246,7 +246,15 @@ def test_docstrings(as_in_a_package, scene, tmp_path, monkeypatch):
         for number, picture in enumerate(scene(12, 64, 48)):
             writer.write(Frame(picture, number, 1))
     s2vc.encode("holiday.mp4", "holiday.s2vc")
-    rooms = ("api", "api.models", "api.streams", "api.encoding", "api.decoding", "api.inspection")
+    rooms = (
+        "api",
+        "api.models",
+        "api.encoder",
+        "api.decoder",
+        "api.encoding",
+        "api.decoding",
+        "api.inspection",
+    )
     modules = [importlib.import_module(f"s2vc.{room}") for room in rooms]
     results = [doctest.testmod(module, optionflags=doctest.ELLIPSIS) for module in modules]
     assert not any(result.failed for result in results)

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from s2vc.codec.decoder import DecodedFrame
 
+    from .decoder import Decoder
     from .decoding import DecodeResult, decode
+    from .encoder import Encoder
     from .encoding import EncodeResult, encode
     from .inspection import FileInfo, VerifyResult, info, verify
     from .models import Model, load
     from .probes import EncodePlan
-    from .streams import Decoder, Encoder
     from .targets import plan
 
 __all__ = [
@@ -50,7 +51,8 @@ _HOMES = {
     "s2vc.api.encoding": ("EncodeResult", "encode"),
     "s2vc.api.inspection": ("FileInfo", "VerifyResult", "info", "verify"),
     "s2vc.api.models": ("Model", "load"),
-    "s2vc.api.streams": ("Decoder", "Encoder"),
+    "s2vc.api.decoder": ("Decoder",),
+    "s2vc.api.encoder": ("Encoder",),
     "s2vc.api.probes": ("EncodePlan",),
     "s2vc.api.targets": ("plan",),
 }

@@ -10,9 +10,9 @@ from s2vc.bitstream import Header, TrackPacket
 from s2vc.errors import DamagedError, InputError, SymbolMismatchError
 from s2vc.video import Extras, Frame, PacketQueue, VideoWriter, cut_chapters, open_output, parse_time
 
+from .decoder import Decoder, video_info
 from .models import Model, set_threads
 from .sources import PathLike, ProgressCallback, Seconds, binary_input, name
-from .streams import Decoder, video_info
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from s2vc.video import open_output, open_video
 from s2vc.video.staging import StagedFile, cannot_write, check_target
 from s2vc.video.tracks import SOUND
 
+from .encoder import Encoder, longest_interval
 from .models import Model, load, set_threads
 from .rates import Coded, ControlMaker, Judge, NullFile, RateRequest, run_passes
 from .resuming import ContinuedFile
 from .sources import PathLike, ProgressCallback, Seconds, can_read_twice, name
-from .streams import Encoder, longest_interval
 from .target_control import TargetControl
 from .targets import target_control
 

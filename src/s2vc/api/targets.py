@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from s2vc.models.files import DEFAULT
 
+from .encoder import longest_interval
 from .measures import PRICES, QualityTarget, load_measure
 from .models import Model, load, set_threads
 from .probes import EncodePlan, Probes
 from .rates import Coded, RateRequest
 from .sources import PathLike, Seconds
-from .streams import longest_interval
 from .target_control import TargetControl
 
 _CLOSE = 0.01  # a value so near the target, on its good side, ends a search
