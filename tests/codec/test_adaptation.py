@@ -187,7 +187,7 @@ def test_codes_are_searched_only_where_they_help(adaptable, weights_dir, scene, 
     for picture in pictures:
         encoder.write(picture)
     chosen = adapter.codes(10**6)
-    assert len(adapter._crops) == 5 and chosen is not None
+    assert len(adapter._crops) == 9 and chosen is not None
     chosen = chosen["codes"]
     assert 0 < np.abs(chosen).max() <= adapting.LIMIT
     found, none = torch.from_numpy(chosen).float(), torch.zeros(adaptable.networks.codes)
@@ -197,17 +197,18 @@ def test_codes_are_searched_only_where_they_help(adaptable, weights_dir, scene, 
     assert adapter.codes(10**6) is None
 
 
-def test_long_scenes_keep_a_bounded_number_of_crops(adaptable, weights_dir, scene):
+def test_long_scenes_keep_crops_of_frames_of_all_kinds(adaptable, weights_dir, scene):
     from s2vc.api import adapting
 
     adapter = adapting.GeneratorAdapter(adaptable.networks)
     networks = adaptable.networks
     buffer = networks.new_buffer(32, 32)
     features = networks.coding(buffer, s2vc.codec.protocol.FrameKind(True, False, 30)).finish()[1]
-    picture = np.zeros((32, 32, 3), np.uint8)
-    for number in range(300):
-        adapter.saw(features, picture, number == 0)
-    assert adapting.MOST_CROPS // 2 < len(adapter._crops) <= adapting.MOST_CROPS
+    for number in range(250):
+        adapter.saw(features, np.full((32, 32, 3), number, np.uint8), number == 0)
+    kept = np.array([int(crop.source[-1].max()) for crop in adapter._crops])
+    assert len(set(kept)) == adapting.MOST_CROPS
+    assert kept.min() < 60 and kept.max() > 190 and len(set(kept % 8)) > 4  # no frames of one kind only
 
 
 @pytest.mark.parametrize(

@@ -87,19 +87,22 @@ class GeneratorAdapter:
     def _start(self) -> None:
         self._past: deque[tuple[TinyFeatures, Picture, bool]] = deque(maxlen=LOOK_BACK + 2)
         self._crops: list[Crop] = []
-        self._frames, self._every = 0, 2
+        self._frames = 0
         self._random = np.random.default_rng(0)
 
     def saw(self, features: TinyFeatures, picture: Picture, intra: bool) -> None:
-        """A frame as it was coded; every so many-th, a crop of it is kept."""
+        """A frame as it was coded; crops of some are kept, each frame as likely as another.
+
+        At even steps they would fall on key frames, which are fewer and better than others.
+        """
         if intra:
             self._start()
         self._past.append((features, picture, intra))
-        if self._frames % self._every == 0:
-            self._crops.append(self._crop())
-            if len(self._crops) > MOST_CROPS:
-                self._crops, self._every = self._crops[::2], 2 * self._every
         self._frames += 1
+        if len(self._crops) < MOST_CROPS:
+            self._crops.append(self._crop())
+        elif (place := int(self._random.integers(0, self._frames))) < MOST_CROPS:
+            self._crops[place] = self._crop()
 
     def _crop(self) -> Crop:
         missing = LOOK_BACK + 2 - len(self._past)
