@@ -12,6 +12,7 @@ import torch
 import s2vc
 from s2vc.codec.encoder import VideoEncoder
 from s2vc.errors import ModelError
+from s2vc.models.files import write_model
 from s2vc.nn.tiny.adaptation import SCALED
 from s2vc.training.export import export
 from s2vc.video import Frame, VideoInfo, open_output
@@ -161,6 +162,15 @@ def test_sound_stands_before_the_chunk_it_is_due_with(adaptable, scene):
     assert [len(c.chunk.packets) for c in chunks] == [32, 32, 6, 10]
     assert [c.until for c in chunks] == [96, 192, None, None]
     assert [c.grown > 0 for c in chunks] == [True, False, False, False]
+
+
+def test_a_model_that_adapts_other_layers_says_so(adaptable, tmp_path):
+    file = adaptable.file
+    tensors = {name: np.asarray(value) for name, value in file.tensors("").items()}
+    tensors["entropy.codes.groups"] = tensors["entropy.codes.groups"][:-1]
+    write_model(tmp_path / "other.safetensors", "tiny", "other", file.config, tensors)
+    with pytest.raises(ModelError, match="adapts other layers than this s2vc"):
+        s2vc.load(str(tmp_path / "other.safetensors"), device="cpu").networks  # noqa: B018
 
 
 def test_a_model_without_codes_says_so(mini):
