@@ -131,7 +131,7 @@ class GeneratorAdapter:
 
         size: bytes of these frames.
         """
-        # A code's price by its size: Adam's steps under an L1 leave most codes at 0.
+        # A code's price by its size: under an L1 Adam's steps leave at 0 what is worth little.
         price = OCTAVE / math.log(2) * BITS / (8 * min(max(1, size), MOST_BYTES))
         point = torch.zeros(self._networks.codes, device=self._networks.device, requires_grad=True)
         mean = torch.zeros_like(point)

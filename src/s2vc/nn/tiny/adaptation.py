@@ -28,7 +28,7 @@ RENDERER = (
     "out",
 )
 SCALED = ("skip16", "up16.conv1", "up16.conv2", "from16.conv", "skip8", "up8.conv1", "up8.conv2", *RENDERER)
-SHIFTED = RENDERER  # shifts before it were searched for, and stayed 0
+SHIFTED = RENDERER  # shifts before it were searched for, and hardly moved
 GAIN, SHIFT = 0.2, 0.02  # what a code of one adds to a gain of one, and to an output
 
 
