@@ -71,6 +71,8 @@ def test_wrong_use(tmp_path: Path) -> None:
     (tmp_path / "a.s2vc").write_bytes(b"")
     with pytest.raises(InputError, match="coded already"):
         measure_drift(tmp_path / "a.s2vc", palindrome=1)
+    with pytest.raises(InputError, match="coded already"):
+        measure_drift(tmp_path / "a.s2vc", adapt=True)
     with pytest.raises(InputError, match="no metric ssim: there are psnr,"):
         measure_drift(tmp_path / "a.s2vc", metrics=["ssim"])
     with pytest.raises(InputError, match="name a clip"):

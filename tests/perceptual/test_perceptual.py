@@ -246,7 +246,8 @@ def test_flolpips_equals_the_papers_formula(name: str) -> None:
     expected = torch.zeros(2)
     for n in range(2):
         for number, (a, b) in enumerate(zip(x, y, strict=True)):
-            d = ((a[n] - b[n]) ** 2 * getattr(metric, f"head{number}")[0]).sum(0)
+            u, v = (z[n] / z[n].norm(dim=0) for z in (a, b))
+            d = ((u - v) ** 2 * getattr(metric, f"head{number}")[0]).sum(0)
             flow = nn.functional.interpolate(
                 difference[n : n + 1], d.shape, mode="bilinear", align_corners=False
             )

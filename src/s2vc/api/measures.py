@@ -100,7 +100,7 @@ def _network(metric: str, device: str) -> Measure:
         DISTS() if metric == "dists" else LPIPS("vgg" if metric == "lpips-vgg" else "alex")
     )
     place = torch.device(device)
-    network.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(place)
 
     def measure(source: Pictures, decoded: Pictures) -> float:
         values: list[float] = []

@@ -2,9 +2,9 @@
 
 Symbols are integers and the same everywhere; pictures are floats. Each *setting* (threads, oneDNN, OpenBLAS
 kernels, instruction set, dtype) decodes the same file in a process of its own, and its pictures are compared
-with those of the encoder's own reconstruction (a clip) or of the first setting (an ``.s2vc`` file). With a
-palindrome the footage runs forward and backward again and again, one I-frame for all of it: what later passes
-lose against the first is drift, since the pictures to be shown are the same.
+with those of the encoder's own reconstruction (a clip) or of the first setting (an ``.s2vc`` file, an adapted
+clip). With a palindrome the footage runs forward and backward again and again, one I-frame for all: what
+later passes lose against the first is drift, since the pictures to be shown are the same.
 """
 
 from __future__ import annotations
@@ -115,6 +115,7 @@ def measure_drift(
     settings: Sequence[str] = (),
     each_encodes: bool = False,
     palindrome: int = 0,
+    adapt: bool = False,
     metrics: Sequence[str] = ("lpips-vgg",),
     step: int = 1,
     weights_dir: str | Path | None = None,
@@ -125,6 +126,7 @@ def measure_drift(
     ``settings``: what decodes, the first also encodes; default SETTINGS, with a palindrome only its first.
     ``each_encodes``: every setting encodes too, and each file is decoded under all. ``palindrome``: so many
     times forward and backward; ``metrics`` are then means over each pass, of every ``step``-th of its frames.
+    ``adapt``: clips are encoded with ``--adapt``.
     Raises InputError for wrong use, S2vcError where a command fails.
     """
     chosen = [Setting.parse(text) for text in settings or (SETTINGS[:1] if palindrome else SETTINGS)]
@@ -132,7 +134,7 @@ def measure_drift(
         raise InputError(f"no metric {unknown[0]}: there are {', '.join(METRICS)}")
     source = Path(source)
     coded_already = source.suffix == ".s2vc"
-    if coded_already and (palindrome or each_encodes):
+    if coded_already and (palindrome or each_encodes or adapt):
         raise InputError(f"{source} is coded already: name a clip for what needs an encoder")
     if not source.is_file() and not source.is_dir():
         raise InputError(f"no {source}: name a clip or an .s2vc file")
@@ -149,12 +151,12 @@ def measure_drift(
         meter = Meter(list(metrics), weights_dir, "cpu", step) if palindrome else None
         for quality in () if coded_already else qualities:
             for encoder in chosen if each_encodes else chosen[:1]:
-                coded.append(_code(footage, model, quality, frames, encoder, folder))
-                coded[-1]["decoders"] = _decode(
-                    folder / "coded.s2vc", folder / "recon", chosen, model, None, folder
-                )
+                coded.append(_code(footage, model, quality, frames, adapt, encoder, folder))
+                truth = None if adapt else folder / "recon"  # what adapts knows no pictures while it encodes
+                coded[-1]["decoders"] = _decode(folder / "coded.s2vc", truth, chosen, model, None, folder)
                 if meter:
-                    coded[-1]["passes"] = _passes(footage, folder / "recon", 2 * palindrome, meter)
+                    shown = truth or folder / "decoded-0"
+                    coded[-1]["passes"] = _passes(footage, shown, 2 * palindrome, meter)
                 for line in summary_lines(coded[-1]):
                     report(line)
         if coded_already:
@@ -165,6 +167,7 @@ def measure_drift(
         "source": source.name,
         "model": None if coded_already else model,
         "palindrome": palindrome,
+        "adapt": adapt,
         "step": step,
         "settings": [setting.text for setting in chosen],
         "rgb": conversion(),
@@ -174,14 +177,21 @@ def measure_drift(
 
 
 def _code(
-    footage: Path, model: str, quality: int, frames: int | None, encoder: Setting, folder: Path
+    footage: Path,
+    model: str,
+    quality: int,
+    frames: int | None,
+    adapt: bool,
+    encoder: Setting,
+    folder: Path,
 ) -> dict[str, Any]:
-    """``coded.s2vc`` and ``recon`` in the folder, with one I-frame."""
-    limit = [] if frames is None else ["--frames", str(frames)]
+    """``coded.s2vc`` in the folder, with one I-frame, and ``recon`` unless it was adapted."""
+    more = ["--adapt"] if adapt else ["--recon", str(folder / "recon")]
+    more += [] if frames is None else ["--frames", str(frames)]
     file = folder / "coded.s2vc"
     encoder.run(
         *("encode", str(footage), str(file), "--model", model, "--quality", str(quality)),
-        *("--keyint", "100000", "--recon", str(folder / "recon"), "--device", "cpu", "-y", "-q", *limit),
+        *("--keyint", "100000", "--device", "cpu", "-y", "-q", *more),
     )
     return {"quality": quality, "encoder": encoder.text, "bytes": file.stat().st_size}
 

@@ -136,6 +136,7 @@ def drift(
     palindrome: Annotated[
         int, typer.Option(min=0, metavar="N", help="Play the clip forward and backward N times.")
     ] = 0,
+    adapt: Annotated[bool, typer.Option("--adapt", help="Encode as s2vc encode --adapt does.")] = False,
     metric: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Metrics by pass (default lpips-vgg).")
     ] = None,
@@ -156,6 +157,7 @@ def drift(
         settings=setting or (),
         each_encodes=each_encodes,
         palindrome=palindrome,
+        adapt=adapt,
         metrics=metric or ("lpips-vgg",),
         step=step,
         weights_dir=weights_dir,

@@ -75,6 +75,7 @@ class _Backbone(nn.Module):
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
         if pretrained:
             self._load(weights_dir)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.requires_grad_(False)
         self.eval()
 
@@ -94,7 +95,7 @@ class _Backbone(nn.Module):
 
     def run_stages(self, normalised: Tensor, pool: Callable[[Tensor], Tensor]) -> list[Tensor]:
         """Activations at the taps for pictures already normalised, with ``pool`` between the stages."""
-        x = normalised
+        x = normalised.contiguous(memory_format=torch.channels_last)
         outputs = []
         for number, stage in enumerate(self.stages[: self.depth]):
             if number in self.pooled_stages:

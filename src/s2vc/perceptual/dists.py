@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from s2vc.errors import ModelError
 from s2vc.perceptual.backbones import VGG16Features
+from s2vc.perceptual.comparison import by_place, hann_pool, moments
 from s2vc.perceptual.weights import load_weights
 
 WEIGHTS_NAME = "dists_alpha_beta"
@@ -45,8 +45,7 @@ class DISTS(nn.Module):
             self.register_buffer(name, weight)
 
     def _pool(self, x: Tensor) -> Tensor:
-        window = self.window.expand(x.shape[1], 1, 3, 3).to(x.dtype)
-        return (functional.conv2d(x.square(), window, stride=2, padding=1, groups=x.shape[1]) + 1e-12).sqrt()
+        return hann_pool(x, self.window)
 
     def features(self, pictures: Tensor) -> list[Tensor]:
         """The picture and the five taps' activations; for a source that is compared more than once."""
@@ -59,11 +58,7 @@ class DISTS(nn.Module):
         betas = (self.beta.view(-1) / total).split(self.channels)
         similarity = first[0].new_zeros(first[0].shape[0], dtype=torch.float32)
         for x, y, alpha, beta in zip(first, second, alphas, betas, strict=True):
-            x, y = x.float(), y.float()
-            x_mean, y_mean = x.mean((2, 3)), y.mean((2, 3))
-            x_centred, y_centred = x - x_mean[..., None, None], y - y_mean[..., None, None]
-            x_variance, y_variance = x_centred.square().mean((2, 3)), y_centred.square().mean((2, 3))
-            covariance = (x_centred * y_centred).mean((2, 3))
+            x_mean, y_mean, x_variance, y_variance, covariance = moments(by_place(x), by_place(y))
             texture = (2 * x_mean * y_mean + _SMALL) / (x_mean.square() + y_mean.square() + _SMALL)
             structure = (2 * covariance + _SMALL) / (x_variance + y_variance + _SMALL)
             similarity = similarity + (alpha * texture).sum(1) + (beta * structure).sum(1)

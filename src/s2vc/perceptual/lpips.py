@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from s2vc.errors import ModelError
 from s2vc.perceptual.backbones import AlexNetFeatures, SqueezeNetFeatures, VGG16Features
+from s2vc.perceptual.comparison import by_place, unit_distance, unit_length
 from s2vc.perceptual.weights import load_weights
 
 BACKBONES = {"alex": AlexNetFeatures, "vgg": VGG16Features, "squeeze": SqueezeNetFeatures}
@@ -48,33 +49,27 @@ class LPIPS(nn.Module):
             self.register_buffer(f"head{number}", head)
 
     def features(self, pictures: Tensor) -> list[Tensor]:
-        """Unit-length activations at each tap; for a source that is compared more than once."""
-        return [_unit_length(x.float()) for x in self.backbone(pictures)]
+        """Activations at each tap; for a source that is compared more than once."""
+        return self.backbone(pictures)  # type: ignore[no-any-return]
 
     def distance(self, first: list[Tensor], second: list[Tensor]) -> Tensor:
         """Distance (N,) of what ``features`` returned for two batches."""
-        total = first[0].new_zeros(first[0].shape[0])
-        for number, (a, b) in enumerate(zip(first, second, strict=True)):
-            head = getattr(self, f"head{number}").view(-1)
-            # squares averaged over the picture first: the head is linear, and (N, C) is all that is left
-            total = total + ((a - b).square().mean((2, 3)) * head).sum(1)
-        return total
+        heads = [getattr(self, f"head{number}").view(-1) for number in range(len(first))]
+        taps = zip(first, second, heads, strict=True)
+        return torch.stack([unit_distance(by_place(a), by_place(b), head) for a, b, head in taps]).sum(0)
 
     def maps(self, first: list[Tensor], second: list[Tensor]) -> list[Tensor]:
         """The distance by place, a map (N, h, w) a tap; their means add up to ``distance``."""
-        return [
-            torch.einsum("nchw,c->nhw", (a - b).square(), getattr(self, f"head{number}").view(-1))
-            for number, (a, b) in enumerate(zip(first, second, strict=True))
-        ]
+        found = []
+        for number, (a, b) in enumerate(zip(first, second, strict=True)):
+            difference = unit_length(by_place(a))[0] - unit_length(by_place(b))[0]
+            places = difference.square() @ getattr(self, f"head{number}").view(-1)
+            found.append(places.unflatten(1, a.shape[2:]))
+        return found
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Float RGB (N, 3, H, W) in [0, 1], twice -> distance of each pair, float32 (N,)."""
         return self.distance(self.features(x), self.features(y))
-
-
-def _unit_length(x: Tensor) -> Tensor:
-    # the root's own epsilon keeps its gradient finite where all channels are zero
-    return x / ((x.square().sum(1, keepdim=True) + 1e-20).sqrt() + 1e-10)
 
 
 def flow_weighted(maps: list[Tensor], flow_difference: Tensor) -> Tensor:

@@ -32,9 +32,7 @@ def make_network(name: str) -> nn.Module:
 
 def make_perceptual(stage: Stage, device: torch.device) -> dict[str, nn.Module]:
     """The networks of the stage's perceptual terms."""
-    layout = torch.channels_last if device.type == "cuda" else torch.contiguous_format  # each one's faster
-    networks = {name: make_network(name) for name in PERCEPTUAL if getattr(stage.losses, name) > 0}
-    return {name: network.to(device, memory_format=layout) for name, network in networks.items()}  # type: ignore[call-overload]
+    return {name: make_network(name).to(device) for name in PERCEPTUAL if getattr(stage.losses, name) > 0}
 
 
 def make_flow(device: torch.device) -> nn.Module:
