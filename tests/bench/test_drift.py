@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("imageio_ffmpeg")
 
+from s2vc.bench import drift
 from s2vc.bench.codecs import ffmpeg
 from s2vc.bench.drift import SETTINGS, Setting, _passes, compare_pictures, measure_drift, there_and_back
 from s2vc.bench.frames import read_rgb
@@ -77,6 +78,35 @@ def test_wrong_use(tmp_path: Path) -> None:
         measure_drift(tmp_path / "a.s2vc", metrics=["ssim"])
     with pytest.raises(InputError, match="name a clip"):
         measure_drift(tmp_path / "none.mp4")
+
+
+@pytest.mark.slow
+def test_adapted_files_are_compared_with_what_the_first_setting_decodes(
+    tmp_path: Path, scene, mini: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """mini has no codes, so an encoder without them plays its part; there is no reconstruction."""
+
+    def code(footage, model, quality, frames, adapt, weights_dir, encoder, folder):
+        assert adapt and weights_dir == "weights"
+        encoder.run(
+            "encode", str(footage), str(folder / "coded.s2vc"), "--model", model, "-q", "--keyint", "99"
+        )
+        return {"quality": quality, "encoder": encoder.text, "bytes": 1}
+
+    monkeypatch.setattr(drift, "_code", code)
+    clip = write_clip(tmp_path / "scene.mkv", scene(6))
+    options = {
+        "model": str(mini),
+        "palindrome": 1,
+        "adapt": True,
+        "metrics": ["psnr"],
+        "weights_dir": "weights",
+    }
+    found = measure_drift(clip, settings=["threads=1", "threads=2"], **options)
+    (coded,) = found["coded"]
+    assert [d["decoder"] for d in coded["decoders"]] == ["threads=2"]
+    assert coded["decoders"][0]["frames"] == 12 and coded["decoders"][0]["psnr_min"] > 50
+    assert len(coded["passes"]["metrics"]["psnr"]["means"]) == 2
 
 
 @pytest.mark.slow

@@ -207,6 +207,24 @@ def test_codes_are_searched_only_where_they_help(adaptable, weights_dir, scene, 
     assert adapter.codes(10**6) is None
 
 
+def test_errors_of_colour_weigh_more_than_grey_ones(adaptable, weights_dir, scene, monkeypatch):
+    """The same error in one channel, or a third of it in all: L1 alone has no preference."""
+    from s2vc.api import adapting
+
+    adapter = adapting.GeneratorAdapter(adaptable.networks)
+    monkeypatch.setattr(adapter, "_metrics", [(0.0, lambda shown, real: torch.zeros(1))])
+    source = torch.full((2, 3, 32, 32), 100, dtype=torch.uint8)
+    crop = adapting.Crop((torch.zeros(1), torch.zeros(1)), torch.zeros(1), source)
+    shares = {"colour": (30.0, 0.0, 0.0), "grey": (10.0, 10.0, 10.0)}
+    losses = {}
+    for kind, share in shares.items():
+        shown = (source + torch.tensor(share).view(3, 1, 1))[None]
+        monkeypatch.setattr(adapting, "functional_call", lambda *_, shown=shown: shown)
+        losses[kind] = float(adapter._loss(crop, torch.zeros(adaptable.networks.codes), 0))
+    assert losses["grey"] == pytest.approx(adapting.L1 * 10 / 255, rel=1e-5)
+    assert losses["colour"] > 2 * losses["grey"]
+
+
 def test_long_scenes_keep_crops_of_frames_of_all_kinds(adaptable, weights_dir, scene):
     from s2vc.api import adapting
 

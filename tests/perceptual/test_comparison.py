@@ -83,12 +83,37 @@ def test_channels_that_are_all_zero_have_a_finite_gradient() -> None:
 
 
 @pytest.mark.parametrize("size", [(8, 10), (7, 10), (8, 9), (5, 3), (1, 1)])
-def test_the_pool_and_its_gradient_are_the_convolutions(size: tuple[int, int]) -> None:
-    x = torch.rand(2, 4, *size, generator=torch.Generator().manual_seed(6)).requires_grad_()
-    window = HANN.expand(4, 1, 3, 3)
-    expected = (functional.conv2d(x.square(), window, stride=2, padding=1, groups=4) + 1e-12).sqrt()
+@pytest.mark.parametrize(
+    ("dtype", "layout", "close"),
+    [
+        (torch.float32, torch.contiguous_format, 1e-5),
+        (torch.float32, torch.channels_last, 1e-5),
+        (torch.bfloat16, torch.channels_last, 1e-2),
+    ],
+)
+def test_the_pool_and_its_gradient_are_the_convolutions(
+    size: tuple[int, int], dtype: torch.dtype, layout: torch.memory_format, close: float
+) -> None:
+    values = torch.rand(2, 4, *size, generator=torch.Generator().manual_seed(6))
+    values[:, 0] = 0  # a channel that says nothing anywhere
+    x = values.to(dtype, memory_format=layout).requires_grad_()
     found = hann_pool(x, HANN)
-    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)
     outer = torch.randn(found.shape, generator=torch.Generator().manual_seed(7))
-    (mine,), (theirs,) = (torch.autograd.grad(value, x, outer) for value in (found, expected))
-    torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
+    (mine,) = torch.autograd.grad(found, x, outer.to(dtype))
+    exact = x.detach().double().requires_grad_()
+    window = HANN.double().expand(4, 1, 3, 3)
+    expected = (functional.conv2d(exact.square(), window, stride=2, padding=1, groups=4) + 1e-12).sqrt()
+    (theirs,) = torch.autograd.grad(expected, exact, outer.double())
+    assert mine.dtype == found.dtype == dtype and torch.isfinite(mine).all()
+    assert (found.double() - expected).norm() < close * expected.norm()
+    assert (mine.double() - theirs).norm() < close * theirs.norm()
+
+
+def test_any_layout_and_no_gradients_give_the_same() -> None:
+    last = [activations(seed, torch.float32).detach() for seed in (8, 9)]
+    for function in (lambda x, y: unit_distance(x, y, weights(x)), moments):
+        expected = function(*map(by_place, last))
+        with torch.inference_mode():
+            torch.testing.assert_close(function(*(by_place(x.contiguous()) for x in last)), expected)
+        with pytest.raises(ValueError, match="cannot be compared"):
+            function(by_place(last[0]), by_place(last[1][:1]))

@@ -207,7 +207,7 @@ def test_dists_equals_the_package() -> None:
 
 @pytest.mark.parametrize("metric", [lambda: LPIPS("alex", pretrained=False), lambda: DISTS(pretrained=False)])
 def test_gradient_reaches_the_picture_and_nothing_else(metric) -> None:  # type: ignore[no-untyped-def]
-    network = metric().to(memory_format=torch.channels_last)
+    network = metric()
     x = pictures(10).to(memory_format=torch.channels_last)
     y = torch.zeros_like(x).requires_grad_()  # black: feature vectors of zeros among the others
     with torch.autocast("cpu", torch.bfloat16):

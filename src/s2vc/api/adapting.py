@@ -1,6 +1,7 @@
 """``encode(adapt=True)``: codes that adapt ``tiny``'s generator to a film (s2vc.nn.tiny.adaptation).
 
-Gradients through the generator, of the losses that it was trained by, on crops spread over the frames.
+Gradients through the generator, of the losses that it was trained by and of colour, on crops spread over the
+frames.
 """
 
 from __future__ import annotations
@@ -25,15 +26,16 @@ from s2vc.perceptual import DISTS, LPIPS
 from .models import Model
 
 HEIGHT, WIDTH = 256, 448  # of a crop at most: DISTS compares statistics of the whole of what it sees
-MOST_CROPS, MOST_JUDGES = 24, 4
-STEPS = 120  # of the search, each by one crop and one metric
-RATE = 0.2  # its steps at first, in codes
+MOST_CROPS, MOST_JUDGES = 64, 4
+STEPS = 240  # of the search, each by one crop and one metric
+RATE = 0.15  # its steps at first, in codes
 LIMIT = 127
 OCTAVE = 0.1  # what the loss falls by, about, where a film may take twice the bits
 BITS = 3  # that a code costs for each 1 that it is away from 0, about
 MOST_BYTES = 20_000  # in a larger scene codes cost as much as in this: dearer ones serve other frames better
-# Weights of the terms: what the generator was trained by last (recipes/tiny-8.yaml), LPIPS' a half more.
-L1, FLICKER, LPIPS_VGG, DISTS_WEIGHT = 0.8, 1.5, 1.35, 1.6
+# Weights of the terms: what the generator was trained by last (recipes/tiny-8.yaml), LPIPS' a half more, and
+# errors of colour, which neither network minds much, counted again: fringes at edges came of them.
+L1, COLOUR, FLICKER, LPIPS_VGG, DISTS_WEIGHT = 0.8, 3.0, 1.5, 1.35, 1.6
 
 
 def adapter_for(model: Model) -> GeneratorAdapter:
@@ -175,5 +177,6 @@ class GeneratorAdapter:
         with self._autocast:
             distance = metric(shown[-1:], real[-1:]).float().mean()
         change = (error[1:] - error[:-1]).abs().mean()
-        loss: Tensor = L1 * error.abs().mean() + FLICKER * change + len(self._metrics) * weight * distance
-        return loss
+        colour = (error - error.mean(1, keepdim=True)).abs().mean()
+        loss: Tensor = L1 * error.abs().mean() + COLOUR * colour + FLICKER * change
+        return loss + len(self._metrics) * weight * distance

@@ -136,9 +136,9 @@ def encode(
     alone; or quality_target, such as "lpips_vgg=0.25", met by the lowest quality that a few probes find. What
     cannot be met comes as near as it can, with a warning; or with strict raises TargetError.
 
-    adapt: adapt the generator to each scene by codes in its I-frame, which gradients of DISTS and LPIPS-vgg
-    choose: some 220 bytes and a minute of a core a scene. Not with low_delay, resume, recon, max_bitrate
-    or a quality target.
+    adapt: adapt the generator to each scene by codes in its I-frame, which gradients (of DISTS, LPIPS-vgg and
+    errors) choose: some 800 bytes and two minutes of a core a scene (docs/howto/adapt.md). Not with
+    low_delay, resume, recon, max_bitrate or a quality target.
 
     Raises InputError, OutputError, ModelError; ValueError for wishes that exclude each other. A source that
     breaks off is no error: ``damaged`` says so.

@@ -26,6 +26,7 @@ from s2vc.bench.metrics import METRICS, Meter, psnr
 from s2vc.bench.process import run_child
 from s2vc.bench.results import machine
 from s2vc.errors import InputError, S2vcError
+from s2vc.perceptual.weights import WEIGHTS_VARIABLE
 
 SETTINGS = (
     "threads=1",
@@ -99,9 +100,12 @@ class Setting:
             found["OPENBLAS_CORETYPE"] = self.values["coretype"]
         return {**found, "OMP_NUM_THREADS": self.values["threads"]}
 
-    def run(self, *arguments: str) -> None:
+    def run(self, *arguments: str, weights_dir: str | Path | None = None) -> None:
+        environment = self.environment()
+        if weights_dir is not None:
+            environment[WEIGHTS_VARIABLE] = str(Path(weights_dir).resolve())
         try:
-            run_child(self.command(*arguments), self.environment())
+            run_child(self.command(*arguments), environment)
         except S2vcError as error:
             raise S2vcError(f"s2vc {arguments[0]} under {self.text}: {error}") from error
 
@@ -151,7 +155,7 @@ def measure_drift(
         meter = Meter(list(metrics), weights_dir, "cpu", step) if palindrome else None
         for quality in () if coded_already else qualities:
             for encoder in chosen if each_encodes else chosen[:1]:
-                coded.append(_code(footage, model, quality, frames, adapt, encoder, folder))
+                coded.append(_code(footage, model, quality, frames, adapt, weights_dir, encoder, folder))
                 truth = None if adapt else folder / "recon"  # what adapts knows no pictures while it encodes
                 coded[-1]["decoders"] = _decode(folder / "coded.s2vc", truth, chosen, model, None, folder)
                 if meter:
@@ -182,6 +186,7 @@ def _code(
     quality: int,
     frames: int | None,
     adapt: bool,
+    weights_dir: str | Path | None,
     encoder: Setting,
     folder: Path,
 ) -> dict[str, Any]:
@@ -192,6 +197,7 @@ def _code(
     encoder.run(
         *("encode", str(footage), str(file), "--model", model, "--quality", str(quality)),
         *("--keyint", "100000", "--device", "cpu", "-y", "-q", *more),
+        weights_dir=weights_dir,
     )
     return {"quality": quality, "encoder": encoder.text, "bytes": file.stat().st_size}
 

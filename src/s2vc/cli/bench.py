@@ -136,7 +136,10 @@ def drift(
     palindrome: Annotated[
         int, typer.Option(min=0, metavar="N", help="Play the clip forward and backward N times.")
     ] = 0,
-    adapt: Annotated[bool, typer.Option("--adapt", help="Encode as s2vc encode --adapt does.")] = False,
+    adapt: Annotated[
+        bool,
+        typer.Option("--adapt", help="Encode with --adapt; pictures are compared with the first setting's."),
+    ] = False,
     metric: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Metrics by pass (default lpips-vgg).")
     ] = None,

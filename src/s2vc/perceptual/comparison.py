@@ -2,7 +2,8 @@
 
 On a CPU autograd's own passes over such activations cost several times what VGG-16's convolutions do in
 bfloat16: each is a trip to memory, and the gradients of sums come in another layout than the activations.
-Here a few thousand values at a time go through all of it, in float32, and are written once.
+Here a slice at a time goes through all of it, in float32, and is written once. Activations are float32 or
+bfloat16; there are no second derivatives.
 """
 
 from __future__ import annotations
@@ -28,6 +29,11 @@ def _slices(x: Tensor) -> Iterator[slice]:
     count, places, channels = x.shape
     step = max(1, _AT_ONCE // (count * channels)) if x.device.type == "cpu" else places
     return (slice(start, start + step) for start in range(0, places, step))
+
+
+def _check(x: Tensor, y: Tensor) -> None:
+    if x.shape != y.shape:
+        raise ValueError(f"activations of {tuple(x.shape)} and {tuple(y.shape)} cannot be compared")
 
 
 def unit_length(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,8 +73,9 @@ class _UnitDistance(torch.autograd.Function):
 def unit_distance(x: Tensor, y: Tensor, head: Tensor) -> Tensor:
     """Σ over c of head (C,) times the squared difference of unit vectors, averaged over places: float32 (N,).
 
-    x, y: (N, P, C), floating.
+    x, y: (N, P, C), floating; the head gets no gradient. Raises ValueError for two shapes.
     """
+    _check(x, y)
     result: Tensor = _UnitDistance.apply(x, y, head)  # type: ignore[no-untyped-call]
     return result
 
@@ -117,8 +124,9 @@ class _Moments(torch.autograd.Function):
 def moments(x: Tensor, y: Tensor) -> Tensor:
     """Means, variances and covariance by channel: float32 (5, N, C): mean x, y, variance x, y, covariance.
 
-    x, y: (N, P, C), floating.
+    x, y: (N, P, C), floating. Raises ValueError for two shapes.
     """
+    _check(x, y)
     result: Tensor = _Moments.apply(x, y)  # type: ignore[no-untyped-call]
     return result
 
@@ -148,7 +156,7 @@ class _RootMeanSquare(torch.autograd.Function):
 def hann_pool(x: Tensor, window: Tensor) -> Tensor:
     """Root of the window's mean of squares at every second place: (N, C, H, W) -> (N, C, ⌈H/2⌉, ⌈W/2⌉).
 
-    window: float (1, 1, 3, 3), the product of (1/4, 1/2, 1/4) with itself.
+    window: float (1, 1, 3, 3), the product of (1/4, 1/2, 1/4) with itself; the gradient is that one's.
     """
     result: Tensor = _RootMeanSquare.apply(x, window)  # type: ignore[no-untyped-call]
     return result

@@ -63,7 +63,7 @@ class LPIPS(nn.Module):
         found = []
         for number, (a, b) in enumerate(zip(first, second, strict=True)):
             difference = unit_length(by_place(a))[0] - unit_length(by_place(b))[0]
-            places = difference.square() @ getattr(self, f"head{number}").view(-1)
+            places = (difference.square() * getattr(self, f"head{number}").view(-1)).sum(2)
             found.append(places.unflatten(1, a.shape[2:]))
         return found
 

@@ -166,8 +166,8 @@ def perceptual_term(
 ) -> None:
     """One of the stage's perceptual networks at one of its scales.
 
-    A crop seen by VGG-16 costs ten times the codec: the others have their turn at later steps, and the weight
-    makes up for it.
+    A crop seen by VGG-16 costs several times the codec: the others have their turn at later steps, and the
+    weight makes up for it.
     """
     turn = streams.step % len(networks)
     name = list(networks)[turn]
