@@ -155,6 +155,18 @@ def test_tokens_are_distilled_in_mixed_precision(write_recipe, point, large_foot
     assert any(name.startswith("inter.token_head.") for name in moved)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_vggs_gradients_go_through_it(
+    write_recipe, point, large_footage, cache, weights_dir, tmp_path, precision
+):
+    """VGG-16 is channels-last, these networks are not: gradients through frozen layers crashed torch once."""
+    stage = {**INTER, "steps": 2, "losses": {**LOSSES, "lpips_vgg": 0.5, "dists": 0.5}}
+    recipe = recipe_of(write_recipe, point, stage, precision=precision)
+    figures = run(recipe, tmp_path / "run", large_footage, cache)
+    assert {"lpips_vgg", "dists"} <= {name for step in figures for name in step}
+    assert all(np.isfinite(step["loss"]) and step["gradient"] > 0 for step in figures)
+
+
 def test_p_frames_leave_i_frames_as_they_are(write_recipe, point, large_footage, cache, tmp_path):
     recipe = recipe_of(write_recipe, point, {**INTER, "train": ["inter", "lora", "tcg"]}, ema=0.0)
     run(recipe, tmp_path / "run", large_footage, cache)
