@@ -207,7 +207,7 @@ def test_codes_are_searched_only_where_they_help(adaptable, weights_dir, scene, 
     assert adapter.codes(10**6) is None
 
 
-def test_errors_of_colour_weigh_more_than_grey_ones(adaptable, weights_dir, scene, monkeypatch):
+def test_errors_of_colour_weigh_more_than_grey_ones(adaptable, weights_dir, monkeypatch):
     """The same error in one channel, or a third of it in all: L1 alone has no preference."""
     from s2vc.api import adapting
 

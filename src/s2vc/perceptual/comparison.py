@@ -86,18 +86,12 @@ class _Moments(torch.autograd.Function):
         count, places, channels = x.shape
         means = x.new_zeros(2, count, channels, dtype=torch.float32)
         for part in _slices(x):
-            for mean, z in zip(means, (x, y), strict=True):
-                mean += z[:, part].sum(1, dtype=torch.float32)
+            means += torch.stack([z[:, part].sum(1, dtype=torch.float32) for z in (x, y)])
         means /= places
         squares = x.new_zeros(3, count, channels, dtype=torch.float32)
         for part in _slices(x):
-            first, second = (
-                z[:, part].float() - mean[:, None] for z, mean in zip((x, y), means, strict=True)
-            )
-            for square, product in zip(
-                squares, (first.square(), second.square(), first * second), strict=True
-            ):
-                square += product.sum(1)
+            a, b = x[:, part].float() - means[0, :, None], y[:, part].float() - means[1, :, None]
+            squares += torch.stack([product.sum(1) for product in (a.square(), b.square(), a * b)])
         ctx.save_for_backward(x, y, means)
         return torch.cat([means, squares / places])
 
