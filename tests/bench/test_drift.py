@@ -86,11 +86,9 @@ def test_adapted_files_are_compared_with_what_the_first_setting_decodes(
 ) -> None:
     """mini has no codes, so an encoder without them plays its part; there is no reconstruction."""
 
-    def code(footage, model, quality, frames, adapt, weights_dir, encoder, folder):
-        assert adapt and weights_dir == "weights"
-        encoder.run(
-            "encode", str(footage), str(folder / "coded.s2vc"), "--model", model, "-q", "--keyint", "99"
-        )
+    def code(footage, quality, options, weights_dir, encoder, folder):
+        assert options == ["--model", str(mini), "--adapt"] and weights_dir == "weights"
+        encoder.run("encode", str(footage), str(folder / "coded.s2vc"), *options[:2], "-q", "--keyint", "99")
         return {"quality": quality, "encoder": encoder.text, "bytes": 1}
 
     monkeypatch.setattr(drift, "_code", code)

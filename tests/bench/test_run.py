@@ -21,6 +21,7 @@ pytest.importorskip("imageio_ffmpeg")
 
 from s2vc.bench import run_bench
 from s2vc.bench.codecs import ffmpeg
+from s2vc.bench.process import Ran, run_child
 from s2vc.bench.run import Job, jobs, run
 from s2vc.bench.spec import Ours, Spec
 from s2vc.errors import InputError, OutputError, S2vcError
@@ -144,6 +145,22 @@ def test_a_decoder_that_loses_a_frame_fails(
     )
     outcome = run(spec(clips, crf=(40,)), tmp_path)
     assert outcome.failed == [("x265 odd none-crf40", "frame counts differ: decoding ends after 2 frames")]
+
+
+def test_encoders_and_decoders_get_the_folder_of_weights(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What encodes with --adapt needs the networks that metrics need."""
+    given: list[str | None] = []
+
+    def ran(command: list[str], environment: dict[str, str]) -> Ran:
+        given.append(environment.get("S2VC_WEIGHTS_DIR"))
+        return run_child(command, environment)
+
+    monkeypatch.setattr("s2vc.bench.run.run_child", ran)
+    assert run(spec(clips, crf=(40,)), tmp_path / "a", weights_dir=tmp_path).done == 1
+    assert run(spec(clips, crf=(40,)), tmp_path / "b").done == 1
+    assert given == [str(tmp_path)] * 2 + [None] * 2
 
 
 def test_a_folder_that_cannot_be_written(clips: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from s2vc.bench.metrics import METRICS, Meter, psnr
 from s2vc.bench.process import run_child
 from s2vc.bench.results import machine
 from s2vc.errors import InputError, S2vcError
-from s2vc.perceptual.weights import WEIGHTS_VARIABLE
+from s2vc.perceptual import weights_environment
 
 SETTINGS = (
     "threads=1",
@@ -101,11 +101,8 @@ class Setting:
         return {**found, "OMP_NUM_THREADS": self.values["threads"]}
 
     def run(self, *arguments: str, weights_dir: str | Path | None = None) -> None:
-        environment = self.environment()
-        if weights_dir is not None:
-            environment[WEIGHTS_VARIABLE] = str(Path(weights_dir).resolve())
         try:
-            run_child(self.command(*arguments), environment)
+            run_child(self.command(*arguments), {**self.environment(), **weights_environment(weights_dir)})
         except S2vcError as error:
             raise S2vcError(f"s2vc {arguments[0]} under {self.text}: {error}") from error
 
@@ -149,13 +146,15 @@ def measure_drift(
             footage = folder / "palindrome.mkv"
             there_and_back(source, footage, frames, palindrome)
             frames = None
+        options = ["--model", model, *(["--adapt"] if adapt else ["--recon", str(folder / "recon")])]
+        options += [] if frames is None else ["--frames", str(frames)]
         coded: list[dict[str, Any]] = []
         if coded_already:
             coded.append({"decoders": _decode(source, None, chosen, model, frames, folder)})
         meter = Meter(list(metrics), weights_dir, "cpu", step) if palindrome else None
         for quality in () if coded_already else qualities:
             for encoder in chosen if each_encodes else chosen[:1]:
-                coded.append(_code(footage, model, quality, frames, adapt, weights_dir, encoder, folder))
+                coded.append(_code(footage, quality, options, weights_dir, encoder, folder))
                 truth = None if adapt else folder / "recon"  # what adapts knows no pictures while it encodes
                 coded[-1]["decoders"] = _decode(folder / "coded.s2vc", truth, chosen, model, None, folder)
                 if meter:
@@ -182,21 +181,17 @@ def measure_drift(
 
 def _code(
     footage: Path,
-    model: str,
     quality: int,
-    frames: int | None,
-    adapt: bool,
+    options: Sequence[str],
     weights_dir: str | Path | None,
     encoder: Setting,
     folder: Path,
 ) -> dict[str, Any]:
-    """``coded.s2vc`` in the folder, with one I-frame, and ``recon`` unless it was adapted."""
-    more = ["--adapt"] if adapt else ["--recon", str(folder / "recon")]
-    more += [] if frames is None else ["--frames", str(frames)]
+    """``coded.s2vc`` in the folder, with one I-frame."""
     file = folder / "coded.s2vc"
     encoder.run(
-        *("encode", str(footage), str(file), "--model", model, "--quality", str(quality)),
-        *("--keyint", "100000", "--device", "cpu", "-y", "-q", *more),
+        *("encode", str(footage), str(file), "--quality", str(quality), "--keyint", "100000"),
+        *("--device", "cpu", "-y", "-q", *options),
         weights_dir=weights_dir,
     )
     return {"quality": quality, "encoder": encoder.text, "bytes": file.stat().st_size}

@@ -35,7 +35,7 @@ from s2vc.bench.process import end_children, run_child
 from s2vc.bench.results import FILES, SCHEMA, machine, make_folder, read_json, write_json
 from s2vc.bench.spec import Spec
 from s2vc.errors import InputError, OutputError, S2vcError
-from s2vc.perceptual import file_sha256
+from s2vc.perceptual import file_sha256, weights_environment
 
 TOGETHER = 8
 """How many points of a clip are measured in one pass over the source."""
@@ -137,7 +137,7 @@ def run(
     for job in wanted:
         totals[job.codec.name] = totals.get(job.codec.name, 0) + 1
     with Board(totals) as board:
-        work = _Run(spec, board, keep_files, workers)
+        work = _Run(spec, board, keep_files, workers, weights_dir)
         for name in totals.keys() & without.keys():
             work.outcome.failed.append((name, without[name]))
             board.failed(name, "all clips", without[name])
@@ -175,9 +175,11 @@ def run(
 class _Run:
     """What the workers of one run share."""
 
-    def __init__(self, spec: Spec, board: Board, keep_files: bool, workers: int) -> None:
+    def __init__(
+        self, spec: Spec, board: Board, keep_files: bool, workers: int, weights_dir: str | Path | None
+    ) -> None:
         self.spec, self.board, self.keep_files, self.workers = spec, board, keep_files, workers
-        self.environment: dict[str, str] = {}
+        self.environment = weights_environment(weights_dir)
         if workers > 1 and "OMP_NUM_THREADS" not in os.environ:
             # Threads of several coders on one core wait for each other in loops: ten times as slow.
             self.environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))

@@ -11,7 +11,14 @@ from s2vc.perceptual.dists import DISTS
 from s2vc.perceptual.efficientnet import EfficientNetLite0
 from s2vc.perceptual.lpips import LPIPS, flow_weighted
 from s2vc.perceptual.spynet import SPyNet, warp
-from s2vc.perceptual.weights import WEIGHTS_VARIABLE, file_sha256, find_weights, load_weights, weights_used
+from s2vc.perceptual.weights import (
+    WEIGHTS_VARIABLE,
+    file_sha256,
+    find_weights,
+    load_weights,
+    weights_environment,
+    weights_used,
+)
 
 __all__ = [
     "DISTS",
@@ -28,5 +35,6 @@ __all__ = [
     "flow_weighted",
     "load_weights",
     "warp",
+    "weights_environment",
     "weights_used",
 ]

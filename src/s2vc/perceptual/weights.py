@@ -41,6 +41,11 @@ _PACKAGES = {
 }
 
 
+def weights_environment(folder: str | Path | None) -> dict[str, str]:
+    """What a process of its own is told of the user's folder: nothing where none was named."""
+    return {} if folder is None else {WEIGHTS_VARIABLE: str(Path(folder).resolve())}
+
+
 def find_files(name: str, folder: str | Path | None = None) -> tuple[Path, ...]:
     """Paths of the files that make the weights ``name``: one, but for LPIPS's heads in their package.
 
