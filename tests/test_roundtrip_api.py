@@ -130,6 +130,10 @@ def test_an_encoder_says_what_is_wrong(model, scene):
         encoder.write(picture, 0)
     with pytest.raises(ValueError, match="quality"):
         s2vc.Encoder(io.BytesIO(), 50, 38, model=model, quality=64)
+    with pytest.raises(TypeError, match="encode takes paths"):
+        s2vc.Encoder("a.s2vc", 50, 38, model=model)
+    with pytest.raises(TypeError, match="decode takes paths"):
+        s2vc.Decoder("a.s2vc")
     with pytest.raises(s2vc.InputError, match="16"):
         s2vc.Encoder(io.BytesIO(), 50, 15, model=model)
     with pytest.raises(s2vc.InputError, match="--device"):

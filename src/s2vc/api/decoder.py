@@ -63,6 +63,8 @@ class Decoder:
         packets: Callable[[TrackPacket], object] | None = None,
         conceal: bool = False,
     ) -> None:
+        if not hasattr(source, "read"):
+            raise TypeError(f"source is a file open for reading, not {source!r}: s2vc.decode takes paths")
         self._reader = StreamReader(source, conceal=conceal)
         self.header = self._reader.header
         wanted = (self.header.model_id, self.header.model_digest)

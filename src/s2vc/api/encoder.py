@@ -141,6 +141,8 @@ class Encoder:
     ) -> None:
         if not 0 <= quality <= 63:
             raise ValueError(f"quality is 0 to 63, not {quality}")
+        if not hasattr(target, "write"):
+            raise TypeError(f"target is a file open for writing, not {target!r}: s2vc.encode takes paths")
         rate = Fraction(rate).limit_denominator(1001) if isinstance(rate, float) else Fraction(rate)
         cuts = keyint is None or keyint == "auto"
         longest = _longest(keyint)
