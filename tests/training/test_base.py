@@ -280,7 +280,8 @@ def test_what_cannot_be_trained_is_refused(write_recipe, point, base_folder, lar
             run(recipe_of(write_recipe, start, *stages, **keys), tmp_path / "no", large_footage, cache)
         return str(caught.value)
 
-    assert "no realism stage" in refusal(INTER, {**INTER, "kind": "realism"})
+    assert "give the recipe a prior" in refusal(INTER, {**INTER, "kind": "realism"})
+    assert "critic_steps is for realism of base" in refusal({**INTER, "critic_steps": 2})
     assert "multiple of 64" in refusal({**INTER, "crop": 96})
     assert "compile is for tiny" in refusal(INTER, compile=True)
     assert "temporal reads motion" in refusal({**INTER, "losses": {**LOSSES, "temporal": 1}})

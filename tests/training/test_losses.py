@@ -112,7 +112,7 @@ class Distance(nn.Module):
 def test_perceptual_networks_take_turns_at_both_scales():
     stage = make_stage(crop=64, losses={"lpips_vgg": 0.5, "dists": 0.25}, perceptual_scales=[1, 2])
     networks: dict[str, nn.Module] = {"lpips_vgg": Distance(), "dists": Distance()}
-    seen = losses.Seen(torch.zeros(2, 3, 64, 64), torch.ones(2, 3, 64, 64), [0, 1], 1.0)
+    seen = losses.Seen(torch.zeros(2, 3, 64, 64), torch.ones(2, 3, 64, 64), [0, 1], torch.arange(2), 1.0)
     met = set()
     for step in range(4):
         terms = losses.Terms({}, {})

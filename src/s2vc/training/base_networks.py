@@ -136,7 +136,7 @@ def stable_diffusion_config(path: Path) -> BaseConfig:
 
 def stable_diffusion_weights(path: Path) -> dict[str, Tensor]:
     """Its U-Net but for the entrance, which takes a picture's latent, and its autoencoder, in float32."""
-    unet = UNet2DConditionModel.from_pretrained(path / "unet").state_dict()
-    vae = AutoencoderKL.from_pretrained(path / "vae").state_dict()
+    unet = UNet2DConditionModel.from_pretrained(path / "unet", low_cpu_mem_usage=False).state_dict()
+    vae = AutoencoderKL.from_pretrained(path / "vae", low_cpu_mem_usage=False).state_dict()
     weights = {f"generator.unet.{k}": v.float() for k, v in unet.items() if not k.startswith("conv_in.")}
     return weights | {f"vae.autoencoder.{k}": v.float() for k, v in vae.items()}

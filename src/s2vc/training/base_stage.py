@@ -10,6 +10,17 @@ from torch import Tensor
 from s2vc.errors import InputError
 from s2vc.training import losses as terms_of
 from s2vc.training.base_networks import BaseNetworks
+from s2vc.training.base_realism import (
+    CRITIC_ADVERSARIAL,
+    MATCHED,
+    Critic,
+    StableDiffusion,
+    adversarial_term,
+    denoising_term,
+    judging_term,
+    matching_term,
+    timesteps,
+)
 from s2vc.training.base_unroll import BaseFrames, BaseState, initial_base_state
 from s2vc.training.codec_stage import FootageStage
 from s2vc.training.recipe import Stage
@@ -62,7 +73,7 @@ class BaseStage(FootageStage):
         pictures = on_device(batch.pictures, self.device).float()
         assert isinstance(self.state, BaseState)
         result = self.frames(pictures, batch.intra, batch.reset, self._noise(streams), self.state)
-        self.state = result.state
+        self.state, self.latents = result.state, result.latents
         self.shown = Shown(pictures, result.reference, result.x0.detach())
         quality = on_device(batch.quality, self.device)
         terms = terms_of.codec_terms(stage, result, pictures, batch, quality, context.progress.stage_steps)
@@ -100,3 +111,74 @@ class BaseInterStage(BaseStage):
         for held in (weights, ema):
             for name in theirs:
                 held[name].copy_(held[name.replace(".inter.", ".intra.", 1)])
+
+
+class BaseRealismStage(BaseStage):
+    """The generator alone, with Stable Diffusion and a critic; the codec stands still."""
+
+    def _make_critics(self) -> None:
+        """Two U-Nets are made even where a term has no weight: the critic of either is one."""
+        name, auxiliary = self.context.recipe.prior, self.context.auxiliary
+        assert name is not None
+        self.stable = stable = StableDiffusion.open(name, self.device)
+        self.real = stable.unet().to(self.device).requires_grad_(False).eval()
+        if "critic" not in auxiliary:
+            auxiliary["critic"] = Critic(stable.unet()).to(self.device)
+        critic = auxiliary["critic"]
+        assert isinstance(critic, Critic)
+        if self.stage.checkpointing:
+            critic.unet.enable_gradient_checkpointing()
+        self.critic = critic
+
+    def _critic_optimisers(self) -> dict[str, torch.optim.Optimizer]:
+        rate = self.stage.learning_rate
+        return {"critic": torch.optim.AdamW(self.critic.parameters(), lr=rate, betas=(0.9, 0.999))}
+
+    def _set_rates(self, share: float) -> None:
+        super()._set_rates(share)
+        warm = min(1.0, (self.context.progress.stage_steps + 1) / max(1, self.stage.warmup_steps))
+        for group in self.critics["critic"].param_groups:
+            group["lr"] = self.stage.learning_rate * warm
+
+    def _realism_terms(self, terms: terms_of.Terms, seen: terms_of.Seen, streams: StepStreams) -> None:
+        losses, latents = self.stage.losses, self.latents.flatten(0, 1)[seen.frames].float()
+        shape = tuple(latents.shape[1:])
+        uniform = [u[seen.rows] for u in streams.uniform(Purpose.SIGMA, (), ())]
+        noise = [n[seen.rows] for n in streams.normal(Purpose.NOISE, shape, shape)]
+        if losses.dmd:
+            steps = timesteps(uniform[0], *MATCHED)
+            value = matching_term(self.stable, self.real, self.critic, latents, steps, noise[0])
+            terms.add("dmd", losses.dmd, value, seen.share)
+        if losses.adversarial:
+            self.critic.requires_grad_(False)
+            value = adversarial_term(self.stable, self.critic, latents, timesteps(uniform[1]), noise[1])
+            terms.add("adversarial", losses.adversarial, value, seen.share)
+            self.critic.requires_grad_(True)
+
+    def _critic_loss(self, name: str, seen: terms_of.Seen, streams: StepStreams) -> Tensor:
+        latents = self.latents.detach().flatten(0, 1)[seen.frames].float()
+        shape = tuple(latents.shape[1:])
+        uniform = [u[seen.rows] for u in streams.uniform(Purpose.CRITIC_SIGMA, (), ())]
+        noise = [n[seen.rows] for n in streams.normal(Purpose.CRITIC_NOISE, shape, shape)]
+        loss = denoising_term(self.stable, self.critic, latents, timesteps(uniform[0]), noise[0])
+        if self.stage.losses.adversarial:
+            with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+                real = self.model.vae.encode(2 * seen.real - 1)
+            steps = timesteps(uniform[1])
+            judging = judging_term(self.stable, self.critic, latents, real, steps, noise[1])
+            loss = loss + CRITIC_ADVERSARIAL * judging
+        return loss
+
+
+class BaseIntraRealismStage(BaseRealismStage):
+    """Of I-frames."""
+
+    trains: ClassVar = ["lora", "conv_in", "vae_reduction"]
+    frames_kind: ClassVar = "intra"
+
+
+class BaseInterRealismStage(BaseRealismStage):
+    """Of P-frames."""
+
+    trains: ClassVar = ["lora", "tcg", "vae_reduction"]
+    frames_kind: ClassVar = "inter"

@@ -78,9 +78,12 @@ def initial_base_state(
 
 @dataclass
 class BaseUnrolled:
-    """Pictures in levels (B, T, 3, h, w); bits (B, T); tokens (B, T, token, h/64, w/64)."""
+    """Pictures in levels (B, T, 3, h, w), of latents (B, T, 4, h/8, w/8); bits (B, T); tokens (B, T, token,
+    h/64, w/64).
+    """
 
     x0: Tensor
+    latents: Tensor
     bits: Tensor
     bits_proxy: Tensor
     tokens: Tensor
@@ -200,7 +203,7 @@ class BaseFrames:
     ) -> BaseUnrolled:
         """pictures: float levels (B, T, 3, h, w), sides multiples of 64; intra, reset: (B, T)."""
         source = pictures / 127.5 - 1
-        shown, bits, proxies, tokens = [], [], [], []
+        shown, latents, bits, proxies, tokens = [], [], [], [], []
         with torch.autocast(pictures.device.type, torch.bfloat16, enabled=self.autocast):
             weights = {kind: self.model.merged(kind) for kind in (True, False)}
             for t in range(pictures.shape[1]):
@@ -210,13 +213,16 @@ class BaseFrames:
                 with torch.autocast(pictures.device.type, enabled=False):  # as OneDC trained
                     decoded = self._run(self.model.vae.decode, state.x0)
                 shown.append((decoded + 1) * 127.5)
+                latents.append(state.x0)
                 bits.append(hard)
                 proxies.append(soft)
                 tokens.append(guidance)
                 if not self.cascade:
                     state = state.detached()
-        x0, hard, soft, guidance = (torch.stack(parts, 1) for parts in (shown, bits, proxies, tokens))
-        return BaseUnrolled(x0, hard, soft, guidance, state.detached())
+        x0, drawn, hard, soft, guidance = (
+            torch.stack(parts, 1) for parts in (shown, latents, bits, proxies, tokens)
+        )
+        return BaseUnrolled(x0, drawn, hard, soft, guidance, state.detached())
 
     def _frame(
         self,

@@ -9,10 +9,20 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from s2vc.errors import InputError
+from s2vc.nn.tiny.generator import TinyGenerator
 from s2vc.nn.tiny.model import TinyModel
 from s2vc.training import losses as terms_of
 from s2vc.training.feed import Feed
-from s2vc.training.prior import denoising_loss, noise_levels
+from s2vc.training.prior import denoising_loss, frozen_copy, noise_levels, prior_weights
+from s2vc.training.realism import (
+    CRITIC_RATE,
+    Discriminator,
+    adversarial_loss,
+    discriminator_loss,
+    distribution_loss,
+    fake_score_loss,
+)
 from s2vc.training.recipe import Stage
 from s2vc.training.sampler import Batch, Sampler
 from s2vc.training.stage import Context, Shown, StageRun
@@ -111,6 +121,60 @@ class RealismStage(CodecStage):
     """The generator alone, with critics; the codec stands still."""
 
     trains: ClassVar = ["generator"]
+
+    def _make_critics(self) -> None:
+        losses, auxiliary, device = self.stage.losses, self.context.auxiliary, self.device
+        if losses.adversarial and "discriminator" not in auxiliary:
+            auxiliary["discriminator"] = Discriminator().to(device)
+        if losses.dmd:
+            if "prior" not in auxiliary:
+                raise InputError(
+                    f"stage {self.stage.name}: dmd needs a prior, and the run it started from has none: "
+                    "put a prior stage into its recipe"
+                )
+            if "fake" not in auxiliary:
+                weights = prior_weights(auxiliary["prior"])
+                auxiliary["fake"] = frozen_copy(self.model.config, weights, device).requires_grad_(True)
+
+    def _critic_optimisers(self) -> dict[str, torch.optim.Optimizer]:
+        losses = self.stage.losses
+        return {
+            name: torch.optim.AdamW(
+                self.context.auxiliary[name].parameters(), lr=CRITIC_RATE, betas=(0.5, 0.99)
+            )
+            for name, used in (("discriminator", losses.adversarial), ("fake", losses.dmd))
+            if used
+        }
+
+    def _realism_terms(self, terms: terms_of.Terms, seen: terms_of.Seen, streams: StepStreams) -> None:
+        losses, auxiliary = self.stage.losses, self.context.auxiliary
+        if losses.adversarial:
+            discriminator = auxiliary["discriminator"].requires_grad_(False)
+            assert isinstance(discriminator, Discriminator)
+            value = adversarial_loss(discriminator, seen.shown)
+            terms.add("adversarial", losses.adversarial, value, seen.share)
+            discriminator.requires_grad_(True)
+        if losses.dmd:
+            real, fake = auxiliary["prior"], auxiliary["fake"]
+            assert isinstance(real, TinyGenerator) and isinstance(fake, TinyGenerator)
+            sigma, noise = self._diffusion(seen, streams, Purpose.SIGMA, Purpose.NOISE)
+            value = distribution_loss(real, fake, seen.shown, sigma, noise)
+            terms.add("dmd", losses.dmd, value, seen.share)
+
+    def _critic_loss(self, name: str, seen: terms_of.Seen, streams: StepStreams) -> Tensor:
+        network = self.context.auxiliary[name]
+        if isinstance(network, Discriminator):
+            return discriminator_loss(network, seen.shown, seen.real)
+        assert isinstance(network, TinyGenerator)
+        sigma, noise = self._diffusion(seen, streams, Purpose.CRITIC_SIGMA, Purpose.CRITIC_NOISE)
+        return fake_score_loss(network, seen.shown, sigma, noise)
+
+    def _diffusion(
+        self, seen: terms_of.Seen, streams: StepStreams, level: Purpose, noise: Purpose
+    ) -> tuple[Tensor, Tensor]:
+        (uniform,) = streams.uniform(level, ())
+        (normal,) = streams.normal(noise, tuple(seen.shown.shape[1:]))
+        return noise_levels(self.stage, uniform[seen.rows]), normal[seen.rows]
 
 
 class PriorStage(FootageStage):

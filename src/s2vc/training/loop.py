@@ -193,6 +193,13 @@ class Trainer:
             elif name == "discriminator":
                 module = Discriminator().to(device)
                 load_exactly(module, weights, "the checkpoint's discriminator")
+            elif name == "critic":
+                if self.recipe.prior is None:
+                    continue  # no stage here has one
+                from s2vc.training.base_realism import Critic, StableDiffusion
+
+                module = Critic(StableDiffusion.open(self.recipe.prior, device).empty_unet()).to(device)
+                load_exactly(module, weights, "the checkpoint's critic")
             else:
                 assert isinstance(self.model, TinyModel)
                 module = frozen_copy(self.model.config, weights, device).requires_grad_(name == "fake")

@@ -59,13 +59,15 @@ class Result(Protocol):
 class Seen:
     """The pictures that costly networks look at: one frame of some of the sequences, in [0, 1] (N, 3, h, w).
 
-    ``rows``: the sequences they are of. ``share``: what a mean over them counts for, so that gradients
+    ``rows``: the sequences they are of. ``frames``: int64 (N,), their numbers, counted sequence by sequence.
+    ``share``: what a mean over them counts for, so that gradients
     averaged over processes are those of a mean over the whole batch.
     """
 
     shown: Tensor
     real: Tensor
     rows: list[int]
+    frames: Tensor
     share: float
 
 
@@ -84,7 +86,7 @@ def choose_seen(
         return None
     flat = on_device(np.array([row * shown.shape[1] + frames[row] for row in rows]), shown.device)
     share = len(rows) / len(chosen) * (total / len(slots))
-    return Seen(shown.flatten(0, 1)[flat] / 255, real.flatten(0, 1)[flat] / 255, rows, share)
+    return Seen(shown.flatten(0, 1)[flat] / 255, real.flatten(0, 1)[flat] / 255, rows, flat, share)
 
 
 @dataclass

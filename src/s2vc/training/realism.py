@@ -56,12 +56,20 @@ def distribution_loss(
 ) -> Tensor:
     """Moves shown pictures where the real score sees more of them and the fake score fewer.
 
-    shown: (N, 3, h, w) in [0, 1]; sigma (N,) in levels; noise: standard normal. The gradient is
-    (x0_fake − x0_real) / mean |x − x0_real| for each picture.
+    shown: (N, 3, h, w) in [0, 1]; sigma (N,) in levels; noise: standard normal.
     """
     with torch.no_grad():
         noisy = 255 * shown + sigma[:, None, None, None] * noise
         x0_real, x0_fake = (denoise(network, noisy) / 255 for network in (real, fake))
+    return matching_loss(shown, x0_real, x0_fake)
+
+
+def matching_loss(shown: Tensor, x0_real: Tensor, x0_fake: Tensor) -> Tensor:
+    """Of what two scores made of the same noise about ``shown``, all (N, C, h, w).
+
+    Its gradient is (x0_fake − x0_real) / mean |x − x0_real| for each picture.
+    """
+    with torch.no_grad():
         size = (shown - x0_real).abs().mean((1, 2, 3), keepdim=True).clamp(min=1e-3)
         target = shown - (x0_fake - x0_real) / size
     return 0.5 * (shown - target).square().mean()

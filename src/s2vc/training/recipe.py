@@ -118,6 +118,7 @@ class Stage(_Strict):
     perceptual_scales: list[Literal[1, 2, 4]] = Field([1], min_length=1)
     seen_every: int = Field(2, ge=1)  # one frame of every n-th sequence goes through the costly networks
     psnr_floor: float = Field(0.7, gt=0)  # dB that realism may cost before its terms are switched off
+    critic_steps: int = Field(1, ge=1)  # realism: steps of the critics to each of the model's
 
     noise_low: float = Field(2.0, gt=0)  # prior: σ in levels, drawn between them evenly in the logarithm
     noise_high: float = Field(120.0, gt=0)
@@ -196,6 +197,7 @@ class Recipe(_Strict):
     preset: Literal["tiny", "base"] = "tiny"
     model: dict[str, int] = Field({})  # widths of TinyConfig other than the default
     start: str | None = None  # a model's id or path, or a run, to begin from
+    prior: str | None = None  # base: Stable Diffusion, what realism holds the most likely pictures to be
     restart: list[Literal["codec", "generator"]] = Field([])  # parts that do not take over what start gives
     drop: list[Literal["csg", "tcg", "motion"]] = Field([])  # what an ablation does without, in tiny
     data: Data
@@ -234,6 +236,8 @@ def _check_whole(recipe: Recipe) -> None:
         for key in ("compile", "evaluate"):
             if getattr(recipe, key):
                 raise _Impossible(f"{key} is for tiny", key)
+    elif recipe.prior:
+        raise _Impossible("prior is for base: of tiny a prior stage is one", "prior")
     if recipe.restart and (recipe.preset != "tiny" or not recipe.start):
         raise _Impossible("restart takes new weights for parts of tiny that start would give", "restart")
     for number, stage in enumerate(recipe.stages):
@@ -279,6 +283,10 @@ def _check_stage(recipe: Recipe, stage: Stage, before: list[Stage], place: tuple
         )
     if stage.kind != "realism" and (losses.adversarial or losses.dmd):
         raise _Impossible("adversarial and dmd belong into a realism stage", *place, "losses")
+    if stage.kind == "realism" and recipe.preset == "base" and not recipe.prior:
+        raise _Impossible("realism of base needs Stable Diffusion: give the recipe a prior", *place, "kind")
+    if stage.critic_steps > 1 and (stage.kind != "realism" or recipe.preset != "base"):
+        raise _Impossible("critic_steps is for realism of base", *place, "critic_steps")
     if losses.dmd and not recipe.start and "prior" not in kinds:
         what = "dmd needs a prior stage before it, or start from a run that had one"
         raise _Impossible(what, *place, "losses", "dmd")

@@ -16,27 +16,17 @@ from torch import Tensor, nn
 
 from s2vc.errors import InputError, S2vcError
 from s2vc.nn.tiny.codec import Buffer
-from s2vc.nn.tiny.generator import TinyGenerator
 from s2vc.nn.tiny.model import TinyModel
 from s2vc.training import losses as terms_of
 from s2vc.training.checkpoint import Checkpoint, Progress, optimiser_tensors, restore_optimiser
 from s2vc.training.coded import Arrays, Coder, code_passages, coded_name
 from s2vc.training.footage import Clip, Library
 from s2vc.training.optim import GraphedUpdate, Muon, Update, split_parameters
-from s2vc.training.prior import frozen_copy, noise_levels, prior_weights
 from s2vc.training.processes import Processes
-from s2vc.training.realism import (
-    CRITIC_RATE,
-    Discriminator,
-    Guard,
-    adversarial_loss,
-    discriminator_loss,
-    distribution_loss,
-    fake_score_loss,
-)
+from s2vc.training.realism import Guard
 from s2vc.training.recipe import CODED_KINDS, PARTS, Recipe, Stage
 from s2vc.training.semantic import FeatureCache, Projection
-from s2vc.training.streams import Purpose, StepStreams, on_device
+from s2vc.training.streams import StepStreams, on_device
 from s2vc.training.unroll import State, code_frame
 
 if TYPE_CHECKING:
@@ -112,7 +102,7 @@ class StageRun(ABC):
         self.sampler = self._make_sampler(range(rank * mine, (rank + 1) * mine))
         self.state: Carried | None = None  # what slots carry from step to step
         self.shown: Shown | None = None
-        self._unread: tuple[list[str], Tensor, Tensor, int] | None = None  # figures of the step before
+        self._unread: tuple[list[str], Tensor, Tensor | None, int] | None = None  # figures of the step before
         self.guard = Guard(**context.progress.guard)
         self._choose_parameters()
         self._make_networks()
@@ -175,18 +165,10 @@ class StageRun(ABC):
             assert self.context.features is not None
             projection = Projection(self.model.token_width, self.context.features.width)
             auxiliary["projection"] = projection.to(device)
-        if losses.adversarial and "discriminator" not in auxiliary:
-            auxiliary["discriminator"] = Discriminator().to(device)
-        if losses.dmd:
-            if "prior" not in auxiliary:
-                raise InputError(
-                    f"stage {self.stage.name}: dmd needs a prior, and the run it started from has none: "
-                    "put a prior stage into its recipe"
-                )
-            if "fake" not in auxiliary:
-                weights = prior_weights(auxiliary["prior"])
-                fake = frozen_copy(self.model.config, weights, device)
-                auxiliary["fake"] = fake.requires_grad_(True)
+        self._make_critics()
+
+    def _make_critics(self) -> None:  # noqa: B027
+        """Networks that learn beside the model what it shows, in ``auxiliary``."""
 
     def _make_optimisers(self) -> None:
         stage = self.stage
@@ -222,11 +204,11 @@ class StageRun(ABC):
         self._update = (
             GraphedUpdate(self.optimisers, stage.clip) if graphed else Update(self.optimisers, stage.clip)
         )
-        self.critics: dict[str, torch.optim.Optimizer] = {}
-        for name, used in (("discriminator", stage.losses.adversarial), ("fake", stage.losses.dmd)):
-            if used:
-                parameters = self.context.auxiliary[name].parameters()
-                self.critics[name] = torch.optim.AdamW(parameters, lr=CRITIC_RATE, betas=(0.5, 0.99))
+        self.critics = self._critic_optimisers()
+
+    def _critic_optimisers(self) -> dict[str, torch.optim.Optimizer]:
+        """By the names that they have in ``auxiliary``."""
+        return {}
 
     def _set_rates(self, share: float) -> None:
         stage = self.stage
@@ -284,9 +266,12 @@ class StageRun(ABC):
         progress = self.context.progress
         batch = self.sampler.next()
         streams = StepStreams(self.context.recipe.seed, progress.steps, batch.slots, self.device)
-        terms, seen = self._terms(batch, streams)
+        # Critics have steps of their own, in which the model only shows.
+        learns = self.guard.off or progress.stage_steps % self.stage.critic_steps == 0
+        with torch.set_grad_enabled(learns):
+            terms, seen = self._terms(batch, streams)
         # What has to be read waits for the device. A GPU's figures are read a step later.
-        asked = (*self._sums(terms), self._learn(terms), progress.steps)
+        asked = (*self._sums(terms), self._learn(terms) if learns else None, progress.steps)
         late = self.device.type != "cpu" and not self.critics
         figures = self._read(*(self._unread or asked) if late else asked)
         self._unread = asked if late else None
@@ -305,31 +290,16 @@ class StageRun(ABC):
         seen = terms_of.choose_seen(x0, pictures, slots, streams, self.stage.batch, self.stage.seen_every)
         if seen is None:
             return None
-        losses, auxiliary = self.stage.losses, self.context.auxiliary
-        if self.perceptual:
+        if self.perceptual and torch.is_grad_enabled():
             terms_of.perceptual_term(terms, self.stage, self.perceptual, seen, streams)
-        if self.guard.off:
-            return seen
-        if losses.adversarial:
-            discriminator = auxiliary["discriminator"].requires_grad_(False)
-            assert isinstance(discriminator, Discriminator)
-            value = adversarial_loss(discriminator, seen.shown)
-            terms.add("adversarial", losses.adversarial, value, seen.share)
-            discriminator.requires_grad_(True)
-        if losses.dmd:
-            real, fake = auxiliary["prior"], auxiliary["fake"]
-            assert isinstance(real, TinyGenerator) and isinstance(fake, TinyGenerator)
-            sigma, noise = self._diffusion(seen, streams, Purpose.SIGMA, Purpose.NOISE)
-            value = distribution_loss(real, fake, seen.shown, sigma, noise)
-            terms.add("dmd", losses.dmd, value, seen.share)
+        if not self.guard.off:
+            self._realism_terms(terms, seen, streams)
         return seen
 
-    def _diffusion(
-        self, seen: terms_of.Seen, streams: StepStreams, level: Purpose, noise: Purpose
-    ) -> tuple[Tensor, Tensor]:
-        (uniform,) = streams.uniform(level, ())
-        (normal,) = streams.normal(noise, tuple(seen.shown.shape[1:]))
-        return noise_levels(self.stage, uniform[seen.rows]), normal[seen.rows]
+    def _realism_terms(  # noqa: B027
+        self, terms: terms_of.Terms, seen: terms_of.Seen, streams: StepStreams
+    ) -> None:
+        """What critics say of pictures."""
 
     def _sums(self, terms: terms_of.Terms) -> tuple[list[str], Tensor]:
         """Names of figures, and their sums and counts over all processes (2, N) on the device."""
@@ -341,7 +311,7 @@ class StageRun(ABC):
         counts = on_device(np.array([count for _, count in pairs], np.float64), self.device)
         return names, self.processes.total(torch.stack([sums, counts]))
 
-    def _read(self, names: list[str], total: Tensor, norm: Tensor, step: int) -> dict[str, float]:
+    def _read(self, names: list[str], total: Tensor, norm: Tensor | None, step: int) -> dict[str, float]:
         """Figures averaged over all processes; a loss or gradient that is not finite stops all of them."""
         sums, counts = total.cpu().tolist()
         where = f"stage {self.stage.name}, step {step}"
@@ -351,12 +321,12 @@ class StageRun(ABC):
         if bad:
             which = ", ".join(name for name in bad if name != "loss") or "loss"
             raise S2vcError(f"{where}: the loss is not finite in {which}: {advice}")
-        if not math.isfinite(float(norm)):
+        if norm is not None and not math.isfinite(float(norm)):
             raise S2vcError(f"{where}: the gradient is not finite though the loss is: {advice}")
         figures = {
             name: value / count for name, value, count in zip(names, sums, counts, strict=True) if count
         }
-        return figures | {"gradient": float(norm)}
+        return figures if norm is None else figures | {"gradient": float(norm)}
 
     def _learn(self, terms: terms_of.Terms) -> Tensor:
         """One step of the optimisers; the gradient's norm before it was clipped."""
@@ -374,16 +344,13 @@ class StageRun(ABC):
             value = torch.zeros((), device=self.device)
             if seen is not None:
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.context.progress.autocast):
-                    if isinstance(network, Discriminator):
-                        value = discriminator_loss(network, seen.shown, seen.real)
-                    else:
-                        assert isinstance(network, TinyGenerator)
-                        sigma, noise = self._diffusion(
-                            seen, streams, Purpose.CRITIC_SIGMA, Purpose.CRITIC_NOISE
-                        )
-                        value = fake_score_loss(network, seen.shown, sigma, noise)
+                    value = self._critic_loss(name, seen, streams)
                 (seen.share * value).backward()
             self.processes.average_gradients(network.parameters())
             torch.nn.utils.clip_grad_norm_(network.parameters(), self.stage.clip)
             optimiser.step()
             figures[name] = self.processes.mean(float(value.detach()) * (0.0 if seen is None else seen.share))
+
+    def _critic_loss(self, name: str, seen: terms_of.Seen, streams: StepStreams) -> Tensor:
+        """What a critic learns by."""
+        raise NotImplementedError

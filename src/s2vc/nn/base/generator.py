@@ -27,7 +27,7 @@ def denoise(noisy: Tensor, noise: Tensor) -> Tensor:
     return (noisy.double() - (1 - kept) ** 0.5 * noise.double()) / kept**0.5
 
 
-def _guidance(block: nn.Module, context: Tensor) -> dict[str, Tensor]:
+def guidance(block: nn.Module, context: Tensor) -> dict[str, Tensor]:
     """Only blocks with cross-attention take tokens."""
     return {"encoder_hidden_states": context} if getattr(block, "has_cross_attention", False) else {}
 
@@ -100,7 +100,7 @@ class Generator(nn.Module):
         for block in self.unet.up_blocks:
             states = tuple(skips[-len(block.resnets) :])
             del skips[-len(block.resnets) :]
-            x = block(x, states, temb=time, **_guidance(block, context))
+            x = block(x, states, temb=time, **guidance(block, context))
         noise = self.unet.conv_out(self.unet.conv_act(self.unet.conv_norm_out(x)))
         with torch.autocast(features.device.type, enabled=False):  # while training
             return denoise(self.reduction(features.float()), noise).float(), buffered
@@ -131,7 +131,7 @@ class Generator(nn.Module):
         x = self.unet.conv_in(features.to(self.unet.dtype))
         skips, buffered = [x], []
         for level, block in enumerate(self.unet.down_blocks[:levels]):
-            x, states = block(x, temb=time, **_guidance(block, context))
+            x, states = block(x, temb=time, **guidance(block, context))
             skips += states
             if level < FUSED_LEVELS:
                 buffered.append(x[-films:])
