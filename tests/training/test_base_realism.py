@@ -7,15 +7,27 @@ import json
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMScheduler, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel
+from diffusers import PNDMScheduler, UNet2DConditionModel
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
+
+pytest.importorskip("transformers")
 
 from s2vc.errors import InputError, ModelError
 from s2vc.models.published_import import import_release
 from s2vc.training import base_realism
-from s2vc.training.base_realism import Critic, StableDiffusion, matching_term, timesteps, x0_of
+from s2vc.training.base_realism import (
+    Critic,
+    StableDiffusion,
+    adversarial_term,
+    denoising_term,
+    judging_term,
+    matching_term,
+    timesteps,
+    x0_of,
+)
 from s2vc.training.checkpoint import read_checkpoint, read_weights
 from s2vc.training.loop import train
+from s2vc.training.streams import StepStreams
 
 LOSSES = {"l1": 0.625, "reference_l1": 0.0, "dmd": 1.0, "adversarial": 0.001}
 REALISM = {
@@ -41,6 +53,8 @@ def point(miniature, tmp_path_factory):
 @pytest.fixture(scope="module")
 def prior(miniature, tmp_path_factory):
     """A folder as diffusers keep it: the widths of the miniature, drawn weights."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
     torch.manual_seed(3)
     folder, config = tmp_path_factory.mktemp("sd15"), miniature.config.generator
     UNet2DConditionModel(
@@ -48,9 +62,8 @@ def prior(miniature, tmp_path_factory):
         cross_attention_dim=config.token,
         attention_head_dim=config.heads,
     ).save_pretrained(folder / "unet")
-    DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").save_pretrained(
-        folder / "scheduler"
-    )
+    schedule = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    PNDMScheduler(**schedule, skip_prk_steps=True, steps_offset=1).save_pretrained(folder / "scheduler")
     text = CLIPTextConfig(
         vocab_size=2,
         hidden_size=config.token,
@@ -139,15 +152,62 @@ def test_a_critic_that_sees_what_the_prior_sees_moves_nothing(stable):
     torch.testing.assert_close(latents.grad, wanted)
 
 
-@pytest.mark.parametrize(("stage", "kind"), [(INTRA, "intra"), (INTER, "inter")])
+def test_a_critic_that_tells_them_apart_pulls_towards_originals(stable):
+    """Its judgement is made the mean of the noised latents: originals are bright, what is shown is dark."""
+
+    class Mean(Critic):
+        def judge(self, noisy, steps, prompt):
+            return noisy.mean((1, 2, 3), keepdim=True)
+
+    critic, steps, noise = Mean(stable.unet()), torch.tensor([10, 20]), torch.zeros(2, 4, 16, 16)
+    dark, bright = -3 * torch.ones(2, 4, 16, 16), 3 * torch.ones(2, 4, 16, 16)
+    right = judging_term(stable, critic, dark, bright, steps, noise)
+    wrong = judging_term(stable, critic, bright, dark, steps, noise)
+    assert right < 0.2 and wrong > 5
+    dark.requires_grad_()
+    adversarial_term(stable, critic, dark, steps, noise).backward()
+    assert (dark.grad < 0).all()  # descent brightens
+
+
+def test_the_critic_learns_to_say_the_noise(stable):
+    class Says(torch.nn.Module):
+        def __init__(self, says):
+            super().__init__()
+            self.says = says
+
+        def forward(self, noisy, steps, context):
+            assert context.shape[0] == len(noisy)
+            return UNet2DConditionOutput(sample=self.says)
+
+    latents, noise = torch.randn(2, 2, 4, 16, 16)
+    critic = Critic(stable.unet())
+    losses = []
+    for says in (noise, noise + 2, latents):
+        critic.unet = Says(says)
+        losses.append(float(denoising_term(stable, critic, latents, torch.tensor([5, 900]), noise)))
+    assert losses[:2] == pytest.approx([0, 4]) and losses[2] > 1
+
+
+@pytest.mark.parametrize(("stage", "kind"), [(INTRA, "intra"), ({**INTER, "checkpointing": True}, "inter")])
 def test_a_stage_moves_the_generator_and_its_critic(
-    write_recipe, point, prior, stable, large_footage, cache, tmp_path, stage, kind
+    write_recipe, point, prior, stable, large_footage, cache, tmp_path, monkeypatch, stage, kind
 ):
-    recipe = recipe_of(write_recipe, point, prior, stage, ema=0.0)
-    figures = run(recipe, tmp_path / "run", large_footage, cache)
-    assert all(np.isfinite(step["loss"]) and step["critic"] > 0 for step in figures)
-    assert ["gradient" in step for step in figures] == [True, False, True, False]
+    recipe = recipe_of(write_recipe, point, prior, {**stage, "steps": 9}, ema=0.0)
+    left = [4]
+
+    def spent(self, flag):
+        left[0] -= 1
+        return left[0] < 0
+
+    with monkeypatch.context() as patch:
+        patch.setattr("s2vc.training.processes.Processes.any", spent)
+        figures = run(recipe, tmp_path / "run", large_footage, cache)
+    assert all(step["critic"] > 0 and step["psnr"] > 0 for step in figures)
+    for learns, step in zip((True, False, True, False), figures, strict=True):
+        assert ("gradient" in step) == ("loss" in step) == ("dmd" in step) == learns
+        assert np.isfinite(step.get("loss", 0))
     found = read_checkpoint(tmp_path / "run")
+    assert found.progress.pixels == 2 * 2 * stage["frames"] * 128**2
     before, after = read_weights(point).part("ema."), found.part("model.")
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     adapters = {name for name in moved if name.startswith(f"adapters.{kind}.")}
@@ -162,6 +222,12 @@ def test_a_stage_moves_the_generator_and_its_critic(
     assert not [name for name in found.tensors if name.startswith("aux.") and "critic" not in name]
 
 
+def test_a_critic_is_of_its_stage_alone(write_recipe, point, prior, large_footage, cache, tmp_path):
+    recipe = recipe_of(write_recipe, point, prior, {**INTRA, "steps": 1})
+    run(recipe, tmp_path / "run", large_footage, cache)
+    assert not read_checkpoint(tmp_path / "run").part("aux.")
+
+
 def test_a_run_goes_on_bit_for_bit(write_recipe, point, prior, large_footage, cache, tmp_path, monkeypatch):
     recipe = recipe_of(write_recipe, point, prior, INTER, precision="bfloat16")
     whole = run(recipe, tmp_path / "whole", large_footage, cache)
@@ -174,7 +240,7 @@ def test_a_run_goes_on_bit_for_bit(write_recipe, point, prior, large_footage, ca
     with monkeypatch.context() as patch:
         patch.setattr("s2vc.training.processes.Processes.any", spent)
         first = run(recipe, tmp_path / "parts", large_footage, cache)
-    assert len(first) == 3
+    assert len(first) == 3 and read_checkpoint(tmp_path / "parts").part("aux.critic.")
     rest = run(recipe, tmp_path / "parts", large_footage, cache, resume=True)
     assert first + rest == whole
     one, other = (read_checkpoint(tmp_path / name).tensors for name in ("whole", "parts"))
@@ -183,30 +249,47 @@ def test_a_run_goes_on_bit_for_bit(write_recipe, point, prior, large_footage, ca
 
 @pytest.mark.slow
 def test_two_processes_train_as_one(write_recipe, point, prior, large_footage, cache, curve_of, tmp_path):
-    stage = {**INTER, "batch": 4, "steps": 6, "learning_rate": 2e-5}
+    # One of four is seen: in each step one of the processes sees none.
+    stage = {**INTER, "batch": 4, "seen_every": 4, "steps": 6, "learning_rate": 2e-5}
     recipe = recipe_of(write_recipe, point, prior, stage)
     one, two = (curve_of(n, recipe, tmp_path / f"of{n}", large_footage, cache) for n in (1, 2))
     assert len(one) == 6
-    for figure in ("loss", "critic"):
-        np.testing.assert_allclose([f[figure] for f in one], [f[figure] for f in two], rtol=1e-4)
+    for figure, tolerance in (("loss", 1e-4), ("critic", 1e-4), ("gradient", 1e-2)):
+        curves = [[f[figure] for f in curve if figure in f] for curve in (one, two)]
+        np.testing.assert_allclose(*curves, rtol=tolerance)
 
 
-def test_what_cannot_be(write_recipe, point, prior, large_footage, cache, tmp_path):
-    def refusal(prior, stage=INTRA, error=ModelError):
-        with pytest.raises(error) as caught:
-            run(recipe_of(write_recipe, point, prior, stage), tmp_path / "no", large_footage, cache)
+def test_turns_are_taken_by_steps_that_learn():
+    taken = [StepStreams(1, step, [0], torch.device("cpu"), every=10).turn for step in (3, 13, 23)]
+    assert taken == [0, 1, 2]
+
+
+def test_what_cannot_be(write_recipe, point, prior, large_footage, cache, tmp_path, monkeypatch):
+    def refusal(prior, **changes):
+        recipe = recipe_of(write_recipe, point, prior, {**INTRA, **changes})
+        with pytest.raises((InputError, ModelError)) as caught:
+            run(recipe, tmp_path / "no", large_footage, cache)
         return str(caught.value)
 
-    assert "is not Stable Diffusion as diffusers keep it" in refusal(tmp_path / "none")
+    monkeypatch.chdir(tmp_path)
+    assert "sd15 is not Stable Diffusion as diffusers keep it: it has no unet/" in refusal("sd15")
     schedule = json.loads((prior / "scheduler" / "scheduler_config.json").read_text())
     other = tmp_path / "v"
     other.mkdir()
-    for part in ("unet", "tokenizer", "text_encoder"):
+    for part in ("tokenizer", "text_encoder"):
         (other / part).symlink_to(prior / part)
-    (other / "scheduler").mkdir()
-    changed = {**schedule, "prediction_type": "v_prediction"}
-    (other / "scheduler" / "scheduler_config.json").write_text(json.dumps(changed))
+    for part in ("scheduler", "unet"):
+        (other / part).mkdir()
+    (other / "unet" / "config.json").write_text((prior / "unet" / "config.json").read_text())
+    config = other / "scheduler" / "scheduler_config.json"
+    config.write_text(json.dumps({**schedule, "prediction_type": "v_prediction"}))
     assert "predicts v_prediction from 4 channels" in refusal(other)
+    config.write_text(json.dumps(schedule))
+    assert "cannot read" in refusal(other)  # no weights
+    config.write_text("{")
+    assert "fetch it again" in refusal(other)
+    assert "needs frames 2 or more" in refusal(prior, longest=8)
+    assert "is dmd or adversarial" in refusal(prior, losses={"l1": 1.0, "reference_l1": 0.0})
     recipe = recipe_of(write_recipe, point, prior, INTRA)
     recipe.write_text(recipe.read_text().replace(f"prior: {prior}\n", ""))
     with pytest.raises(InputError, match="give the recipe a prior"):

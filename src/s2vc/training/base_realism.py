@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -39,8 +40,8 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.silu(self.norms[0](self.first(x)))
-        # OneDC's pictures of 512 leave 4 x 4 here; smaller ones are filled up.
-        x = F.pad(x, (0, max(0, STRIDE - x.shape[-1]), 0, max(0, STRIDE - x.shape[-2])))
+        # OneDC's pictures of 512 leave 4 x 4 here; others are filled up.
+        x = F.pad(x, (0, -x.shape[-1] % STRIDE, 0, -x.shape[-2] % STRIDE))
         return self.exit(F.silu(self.norms[1](self.second(x)))).float()  # type: ignore[no-any-return]
 
 
@@ -76,10 +77,13 @@ class StableDiffusion:
         from transformers import CLIPTextModel, CLIPTokenizer
 
         path = Path(name)
+        for part in ("unet", "scheduler", "tokenizer", "text_encoder"):
+            if not (path / part).is_dir():  # else it is taken for a name on the Hub
+                raise ModelError(f"{path} is not Stable Diffusion as diffusers keep it: it has no {part}/")
         try:
             schedule = DDPMScheduler.from_pretrained(path / "scheduler")
             tokenizer = CLIPTokenizer.from_pretrained(path / "tokenizer")
-            encoder = CLIPTextModel.from_pretrained(path / "text_encoder")
+            encoder = CLIPTextModel.from_pretrained(path / "text_encoder").float()
             config = UNet2DConditionModel.load_config(path / "unet")
         except (OSError, ValueError, TypeError) as error:
             reason = " ".join(str(error).split())
@@ -98,10 +102,14 @@ class StableDiffusion:
         return cls(path, schedule, prompt.to(device))
 
     def unet(self) -> UNet2DConditionModel:
-        """A copy of its own, float32."""
-        return UNet2DConditionModel.from_pretrained(
-            self.path / "unet", torch_dtype=torch.float32, low_cpu_mem_usage=False
-        )
+        """A copy of its own, float32. Raises ModelError."""
+        try:
+            return UNet2DConditionModel.from_pretrained(
+                self.path / "unet", torch_dtype=torch.float32, low_cpu_mem_usage=False
+            )
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())
+            raise ModelError(f"cannot read {self.path / 'unet'} ({reason}): fetch it again") from None
 
     def empty_unet(self) -> UNet2DConditionModel:
         """One that has yet to be given its weights."""
@@ -156,6 +164,6 @@ def judging_term(
     stable: StableDiffusion, critic: Critic, shown: Tensor, real: Tensor, steps: Tensor, noise: Tensor
 ) -> Tensor:
     """The critic's side of the diffusion GAN: latents of pictures shown and of originals, noised alike."""
-    noisy = (stable.schedule.add_noise(latents, noise, steps) for latents in (shown, real))
-    fake, true = (critic.judge(latents, steps, stable.prompt) for latents in noisy)
+    noisy = [stable.schedule.add_noise(latents, noise, steps) for latents in (shown, real)]
+    fake, true = critic.judge(torch.cat(noisy), steps.repeat(2), stable.prompt).chunk(2)
     return F.softplus(fake).mean() + F.softplus(-true).mean()

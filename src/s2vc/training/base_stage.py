@@ -14,7 +14,6 @@ from s2vc.training.base_realism import (
     CRITIC_ADVERSARIAL,
     MATCHED,
     Critic,
-    StableDiffusion,
     adversarial_term,
     denoising_term,
     judging_term,
@@ -37,6 +36,7 @@ class BaseStage(FootageStage):
 
     model: BaseNetworks
     frames_kind: ClassVar[str]  # whose adapters learn; the other frames' stand still
+    latents: Tensor  # of the step's pictures (B, T, 4, h/8, w/8)
 
     def __init__(self, context: Context, stage: Stage, number: int) -> None:
         if stage.crop % MULTIPLE:
@@ -117,10 +117,9 @@ class BaseRealismStage(BaseStage):
     """The generator alone, with Stable Diffusion and a critic; the codec stands still."""
 
     def _make_critics(self) -> None:
-        """Two U-Nets are made even where a term has no weight: the critic of either is one."""
-        name, auxiliary = self.context.recipe.prior, self.context.auxiliary
-        assert name is not None
-        self.stable = stable = StableDiffusion.open(name, self.device)
+        auxiliary, stable = self.context.auxiliary, self.context.stable
+        assert stable is not None
+        self.stable = stable
         self.real = stable.unet().to(self.device).requires_grad_(False).eval()
         if "critic" not in auxiliary:
             auxiliary["critic"] = Critic(stable.unet()).to(self.device)
@@ -132,7 +131,11 @@ class BaseRealismStage(BaseStage):
 
     def _critic_optimisers(self) -> dict[str, torch.optim.Optimizer]:
         rate = self.stage.learning_rate
-        return {"critic": torch.optim.AdamW(self.critic.parameters(), lr=rate, betas=(0.9, 0.999))}
+        return {
+            "critic": torch.optim.AdamW(
+                self.critic.parameters(), lr=rate, betas=(0.9, 0.999), weight_decay=self.stage.weight_decay
+            )
+        }
 
     def _set_rates(self, share: float) -> None:
         super()._set_rates(share)
@@ -141,6 +144,8 @@ class BaseRealismStage(BaseStage):
             group["lr"] = self.stage.learning_rate * warm
 
     def _realism_terms(self, terms: terms_of.Terms, seen: terms_of.Seen, streams: StepStreams) -> None:
+        # Frozen until the model has learnt: what checkpoints leave out is computed again in the gradient.
+        self.critic.requires_grad_(False)
         losses, latents = self.stage.losses, self.latents.flatten(0, 1)[seen.frames].float()
         shape = tuple(latents.shape[1:])
         uniform = [u[seen.rows] for u in streams.uniform(Purpose.SIGMA, (), ())]
@@ -150,12 +155,11 @@ class BaseRealismStage(BaseStage):
             value = matching_term(self.stable, self.real, self.critic, latents, steps, noise[0])
             terms.add("dmd", losses.dmd, value, seen.share)
         if losses.adversarial:
-            self.critic.requires_grad_(False)
             value = adversarial_term(self.stable, self.critic, latents, timesteps(uniform[1]), noise[1])
             terms.add("adversarial", losses.adversarial, value, seen.share)
-            self.critic.requires_grad_(True)
 
     def _critic_loss(self, name: str, seen: terms_of.Seen, streams: StepStreams) -> Tensor:
+        self.critic.requires_grad_(True)
         latents = self.latents.detach().flatten(0, 1)[seen.frames].float()
         shape = tuple(latents.shape[1:])
         uniform = [u[seen.rows] for u in streams.uniform(Purpose.CRITIC_SIGMA, (), ())]

@@ -8,6 +8,7 @@ progress, recipe and geometry as JSON.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -66,7 +67,7 @@ class Progress:
             "kind": stage.kind,
             "steps": self.stage_steps,
             "minutes": round(self.stage_seconds / 60, 2),
-            "mpixels": round(self.stage_steps * stage.pixels / 1e6, 1),
+            "mpixels": round(math.ceil(self.stage_steps / stage.critic_steps) * stage.pixels / 1e6, 1),
             "losses": {name: getattr(stage.losses, name) for name in stage.terms},
         }
 

@@ -125,6 +125,10 @@ class Trainer:
         library = load_library(root, recipe.data, cache, sources, self.log.warn)
         self.progress.footage = library.fingerprint()
         self.context = Context(recipe, self.model, processes, library, self.progress, cache)
+        if recipe.prior is not None:
+            from s2vc.training.base_realism import StableDiffusion
+
+            self.context.stable = StableDiffusion.open(recipe.prior, processes.device)
         if any(stage.losses.semantic for stage in recipe.stages):
             assert recipe.teacher is not None
             self.context.features = FeatureCache(cache, recipe.teacher)
@@ -171,6 +175,7 @@ class Trainer:
             theirs = self.model.state_dict() | theirs
         load_exactly(self.model, theirs, name)
         self._take(found)
+        self.context.auxiliary.pop("critic", None)  # it knows other pictures
         self.model.load_state_dict(new, strict=False)
         for key, value in new.items():
             self.ema[key].copy_(value)
@@ -194,11 +199,11 @@ class Trainer:
                 module = Discriminator().to(device)
                 load_exactly(module, weights, "the checkpoint's discriminator")
             elif name == "critic":
-                if self.recipe.prior is None:
+                if self.context.stable is None:
                     continue  # no stage here has one
-                from s2vc.training.base_realism import Critic, StableDiffusion
+                from s2vc.training.base_realism import Critic
 
-                module = Critic(StableDiffusion.open(self.recipe.prior, device).empty_unet()).to(device)
+                module = Critic(self.context.stable.empty_unet()).to(device)
                 load_exactly(module, weights, "the checkpoint's critic")
             else:
                 assert isinstance(self.model, TinyModel)
@@ -310,6 +315,7 @@ class Trainer:
             weights = {k.removeprefix(part): v for k, v in self.ema.items() if k.startswith(part)}
             self.context.auxiliary["prior"] = frozen_copy(self.model.config, weights, self.processes.device)
             self.context.auxiliary.pop("fake", None)
+        self.context.auxiliary.pop("critic", None)
         progress.history.append(progress.entry(stage))
         progress.stage += 1
         progress.stage_steps, progress.stage_seconds, progress.coded, progress.guard = 0, 0.0, "", {}
@@ -322,6 +328,7 @@ class Trainer:
         sums: dict[str, float] = {}
         counts: dict[str, int] = {}
         logged = saved = evaluated = progress.seconds
+        pixels = progress.pixels
         last = time.monotonic()
         while True:
             if stage.steps is not None:
@@ -335,7 +342,9 @@ class Trainer:
             figures = run.step(share)
             if figures.pop("realism_off", 0):
                 self.log(event="realism off", stage=stage.name, reason=f"PSNR fell by {stage.psnr_floor} dB")
-            self._average_weights()
+            if "gradient" in figures:  # else critics alone have learnt
+                self._average_weights()
+                progress.pixels += stage.pixels
             now = time.monotonic()
             seconds = processes.mean(now - last)
             last = now
@@ -343,7 +352,6 @@ class Trainer:
             progress.seconds += seconds
             progress.stage_steps += 1
             progress.steps += 1
-            progress.pixels += stage.pixels
             for key, value in figures.items():
                 sums[key] = sums.get(key, 0.0) + value
                 counts[key] = counts.get(key, 0) + 1
@@ -351,9 +359,9 @@ class Trainer:
                 watch(replace(progress), figures)
             if progress.seconds - logged > LOG_SECONDS:
                 means = {key: round(value / counts[key], 5) for key, value in sums.items()}
-                rate = counts["loss"] * stage.pixels / (progress.seconds - logged) / 1e6
+                rate = (progress.pixels - pixels) / (progress.seconds - logged) / 1e6
                 self._report(stage, means, rate)
-                sums, counts, logged = {}, {}, progress.seconds
+                sums, counts, logged, pixels = {}, {}, progress.seconds, progress.pixels
             if progress.seconds - saved > CHECKPOINT_SECONDS:
                 self.save(run)
                 self._show(run)

@@ -79,7 +79,7 @@ def choose_seen(
     shown, real: levels (B, T, 3, h, w) of these slots. ``total``: slots of all processes.
     """
     every = min(every, total)
-    chosen = [slot for slot in range(total) if (slot + streams.step) % every == 0]
+    chosen = [slot for slot in range(total) if (slot + streams.turn) % every == 0]
     rows = [row for row, slot in enumerate(slots) if slot in chosen]
     frames = [int(generator.integers(0, shown.shape[1])) for generator in streams.of(Purpose.LOSS)]
     if not rows:
@@ -171,10 +171,10 @@ def perceptual_term(
     A crop seen by VGG-16 costs several times the codec: the others have their turn at later steps, and the
     weight makes up for it.
     """
-    turn = streams.step % len(networks)
+    turn = streams.turn % len(networks)
     name = list(networks)[turn]
     scales = stage.perceptual_scales
-    scale = scales[streams.step // len(networks) % len(scales)]
+    scale = scales[streams.turn // len(networks) % len(scales)]
     shift = int(streams.common(Purpose.LOSS).integers(0, SHIFT))
     shown, real = (p[..., shift:, shift:] for p in (seen.shown, seen.real))
     if scale > 1:
@@ -233,7 +233,7 @@ def motion_term(
 ) -> None:
     """‖O(x₋₁, x) − O(x̂₋₁, x̂)‖₁ at half size, for one pair of neighbours of each sequence (TRAINING §1)."""
     last = pictures.shape[1] - 1
-    at = [1 + streams.step % last] * len(pictures)
+    at = [1 + streams.turn % last] * len(pictures)
     rows = [row for row, t in enumerate(at) if not batch.intra[row, t]]
     if not rows:
         return

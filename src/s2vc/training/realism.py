@@ -67,7 +67,7 @@ def distribution_loss(
 def matching_loss(shown: Tensor, x0_real: Tensor, x0_fake: Tensor) -> Tensor:
     """Of what two scores made of the same noise about ``shown``, all (N, C, h, w).
 
-    Its gradient is (x0_fake − x0_real) / mean |x − x0_real| for each picture.
+    Its gradient is (x0_fake − x0_real) / mean |x − x0_real| for each picture, by the number of values.
     """
     with torch.no_grad():
         size = (shown - x0_real).abs().mean((1, 2, 3), keepdim=True).clamp(min=1e-3)

@@ -75,8 +75,8 @@ class Losses(_Strict):
     temporal: Weight = 0.0  # motion-compensated frame differences against the source's
     flicker: Weight = 0.0  # what a shown picture's error changes from frame to frame
     motion: Weight = 0.0  # SPyNet's flow against the source's (β of TRAINING §1)
-    adversarial: Weight = 0.0  # patch discriminator
-    dmd: Weight = 0.0  # distribution matching against the prior
+    adversarial: Weight = 0.0  # patch discriminator; base: diffusion GAN
+    dmd: Weight = 0.0  # distribution matching: the prior, and what is shown now
 
     @property
     def used(self) -> list[str]:
@@ -285,6 +285,12 @@ def _check_stage(recipe: Recipe, stage: Stage, before: list[Stage], place: tuple
         raise _Impossible("adversarial and dmd belong into a realism stage", *place, "losses")
     if stage.kind == "realism" and recipe.preset == "base" and not recipe.prior:
         raise _Impossible("realism of base needs Stable Diffusion: give the recipe a prior", *place, "kind")
+    if stage.kind == "realism" and recipe.preset == "base":
+        if stage.frames < 2 and stage.longest > 1:
+            what = "realism of base is of I-frames (longest 1) or needs frames 2 or more"
+            raise _Impossible(what, *place, "frames")
+        if not (losses.dmd or losses.adversarial):
+            raise _Impossible("realism of base is dmd or adversarial: give it one", *place, "losses")
     if stage.critic_steps > 1 and (stage.kind != "realism" or recipe.preset != "base"):
         raise _Impossible("critic_steps is for realism of base", *place, "critic_steps")
     if losses.dmd and not recipe.start and "prior" not in kinds:

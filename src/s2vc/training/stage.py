@@ -31,6 +31,7 @@ from s2vc.training.unroll import State, code_frame
 
 if TYPE_CHECKING:
     from s2vc.training.base_networks import BaseNetworks
+    from s2vc.training.base_realism import StableDiffusion
 
 # What Muon does not suit: the transform (near its start by design) and what is read as a number, not a map.
 NOT_FOR_MUON = ("transform", "log_step", "entropy.")
@@ -53,6 +54,7 @@ class Context:
     cache: Path  # folder of what is made of the footage once
     features: FeatureCache | None = None
     auxiliary: dict[str, nn.Module] = field(default_factory=dict)
+    stable: StableDiffusion | None = None  # of a base that learns realism
     code: Callable[..., tuple[Buffer, Tensor, list[Tensor]]] = code_frame
 
 
@@ -265,9 +267,10 @@ class StageRun(ABC):
         self._set_rates(share)
         progress = self.context.progress
         batch = self.sampler.next()
-        streams = StepStreams(self.context.recipe.seed, progress.steps, batch.slots, self.device)
+        seed, every = self.context.recipe.seed, self.stage.critic_steps
+        streams = StepStreams(seed, progress.steps, batch.slots, self.device, every)
         # Critics have steps of their own, in which the model only shows.
-        learns = self.guard.off or progress.stage_steps % self.stage.critic_steps == 0
+        learns = self.guard.off or progress.stage_steps % every == 0
         with torch.set_grad_enabled(learns):
             terms, seen = self._terms(batch, streams)
         # What has to be read waits for the device. A GPU's figures are read a step later.
@@ -292,7 +295,7 @@ class StageRun(ABC):
             return None
         if self.perceptual and torch.is_grad_enabled():
             terms_of.perceptual_term(terms, self.stage, self.perceptual, seen, streams)
-        if not self.guard.off:
+        if not self.guard.off and torch.is_grad_enabled():
             self._realism_terms(terms, seen, streams)
         return seen
 
@@ -326,7 +329,9 @@ class StageRun(ABC):
         figures = {
             name: value / count for name, value, count in zip(names, sums, counts, strict=True) if count
         }
-        return figures if norm is None else figures | {"gradient": float(norm)}
+        if norm is None:  # most terms were left out
+            return {name: value for name, value in figures.items() if name in PLAIN}
+        return figures | {"gradient": float(norm)}
 
     def _learn(self, terms: terms_of.Terms) -> Tensor:
         """One step of the optimisers; the gradient's norm before it was clipped."""
@@ -345,11 +350,15 @@ class StageRun(ABC):
             if seen is not None:
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.context.progress.autocast):
                     value = self._critic_loss(name, seen, streams)
+            figures[name] = self.processes.mean(float(value.detach()) * (0.0 if seen is None else seen.share))
+            if not math.isfinite(figures[name]):
+                where = f"stage {self.stage.name}, step {self.context.progress.steps}"
+                raise S2vcError(f"{where}: the loss of {name} is not finite: go on from the last checkpoint")
+            if seen is not None:
                 (seen.share * value).backward()
             self.processes.average_gradients(network.parameters())
             torch.nn.utils.clip_grad_norm_(network.parameters(), self.stage.clip)
             optimiser.step()
-            figures[name] = self.processes.mean(float(value.detach()) * (0.0 if seen is None else seen.share))
 
     def _critic_loss(self, name: str, seen: terms_of.Seen, streams: StepStreams) -> Tensor:
         """What a critic learns by."""

@@ -60,8 +60,12 @@ def on_device(array: NDArray[Any], device: torch.device) -> Tensor:
 class StepStreams:
     """The streams of one step, one a slot: what is drawn for a slot is the same in every process."""
 
-    def __init__(self, seed: int, step: int, slots: Sequence[int], device: torch.device) -> None:
+    def __init__(
+        self, seed: int, step: int, slots: Sequence[int], device: torch.device, every: int = 1
+    ) -> None:
         self.seed, self.step, self.slots, self.device = seed, step, list(slots), device
+        # Counts the steps that learn, one in ``every``, for what takes turns.
+        self.turn = step // every
 
     def of(self, purpose: Purpose) -> list[np.random.Generator]:
         """One generator for each slot."""
