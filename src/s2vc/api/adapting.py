@@ -27,7 +27,7 @@ from .models import Model
 
 HEIGHT, WIDTH = 256, 448  # of a crop at most: DISTS compares statistics of the whole of what it sees
 MOST_CROPS, MOST_JUDGES = 64, 4
-STEPS = 240  # of the search, each by one crop and one metric
+STEPS = 480  # of the search, each by one crop and one metric
 RATE = 0.15  # its steps at first, in codes
 LIMIT = 127
 OCTAVE = 0.1  # what the loss falls by, about, where a film may take twice the bits

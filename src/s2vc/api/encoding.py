@@ -137,7 +137,7 @@ def encode(
     cannot be met comes as near as it can, with a warning; or with strict raises TargetError.
 
     adapt: adapt the generator to each scene by codes in its I-frame, which gradients (of DISTS, LPIPS-vgg and
-    errors) choose: some 800 bytes and two minutes of a core a scene (docs/howto/adapt.md). Not with
+    errors) choose: some 900 bytes and four minutes of a core a scene (docs/howto/adapt.md). Not with
     low_delay, resume, recon, max_bitrate or a quality target.
 
     Raises InputError, OutputError, ModelError; ValueError for wishes that exclude each other. A source that
