@@ -1,6 +1,7 @@
 """One process of ``test_resume``: encodes that are killed at random moments; the next one goes on each time.
 
-resuming.py MODEL PICTURES OUT KILLS SEED: prints how often a run was killed before it ended.
+resuming.py MODEL PICTURES OUT KILLS SEED: until so many runs were killed before they ended, or ten times as
+many had begun; prints how many were.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ def main() -> None:
     draw = random.Random(int(seed))
     killed = 0
     longest = 1.0
-    for _ in range(int(kills)):
+    for _ in range(10 * int(kills)):
+        if killed == int(kills):
+            break
         # A child starts with everything loaded, so that the kill falls into the encoding.
         began = time.monotonic()
         child = os.fork()
