@@ -36,8 +36,10 @@ def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_missing_weights_are_one_line(caches: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="set S2VC_WEIGHTS_DIR to the folder"):
+    with pytest.raises(ModelError, match=r"set S2VC_WEIGHTS_DIR to the folder.*vgg16-397923af\.pth into"):
         find_weights("vgg16_features")
+    with pytest.raises(ModelError, match=r"or install the package DISTS_pytorch$"):
+        find_weights("dists_alpha_beta")
     with pytest.raises(ModelError, match="no alexnet_features"):
         LPIPS("alex", tmp_path)
     (tmp_path / "alexnet_features.safetensors").write_bytes(b"not safetensors")

