@@ -153,8 +153,7 @@ def test_two_passes_meet_the_target(film, share):
 def test_a_size_is_met_and_never_exceeded(film, share):
     asked = round(film.reachable(share) / 8)
     size, _ = film.encode(target_size=asked)
-    # 97 % is aimed at; hypothesis knows films of 34 frames whose last pass ends at 96.6.
-    assert 0.95 * asked <= size <= asked
+    assert 0.97 * asked <= size <= asked
 
 
 @settings(deadline=None, max_examples=25)
