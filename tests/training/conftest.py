@@ -7,7 +7,8 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,25 @@ def write_recipe(tmp_path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def stops_after(monkeypatch) -> Callable[[int], AbstractContextManager[None]]:
+    """``with stops_after(n):`` a run's budget is spent after so many steps."""
+
+    @contextmanager
+    def stops(steps: int) -> Iterator[None]:
+        left = [steps]
+
+        def spent(self: object, flag: bool) -> bool:
+            left[0] -= 1
+            return left[0] < 0
+
+        with monkeypatch.context() as patch:
+            patch.setattr("s2vc.training.processes.Processes.any", spent)
+            yield
+
+    return stops
 
 
 WORKER = """

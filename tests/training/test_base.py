@@ -193,18 +193,11 @@ def test_new_adapters_of_p_frames_begin_as_those_of_i_frames(networks):
     assert all(torch.equal(again[name], value) for name, value in networks.state_dict().items())
 
 
-def test_a_run_goes_on_bit_for_bit(write_recipe, point, large_footage, cache, tmp_path, monkeypatch):
+def test_a_run_goes_on_bit_for_bit(write_recipe, point, large_footage, cache, tmp_path, stops_after):
     start = shutil.copytree(point, tmp_path / "start")
     recipe = recipe_of(write_recipe, start, CASCADE)
     whole = run(recipe, tmp_path / "whole", large_footage, cache)
-    left = [2]
-
-    def spent(self, flag):
-        left[0] -= 1
-        return left[0] < 0
-
-    with monkeypatch.context() as patch:
-        patch.setattr("s2vc.training.processes.Processes.any", spent)
+    with stops_after(2):
         first = run(recipe, tmp_path / "parts", large_footage, cache)
     assert len(first) == 2
     shutil.rmtree(start)  # a run needs what it began from no more

@@ -190,17 +190,10 @@ def test_the_critic_learns_to_say_the_noise(stable):
 
 @pytest.mark.parametrize(("stage", "kind"), [(INTRA, "intra"), ({**INTER, "checkpointing": True}, "inter")])
 def test_a_stage_moves_the_generator_and_its_critic(
-    write_recipe, point, prior, stable, large_footage, cache, tmp_path, monkeypatch, stage, kind
+    write_recipe, point, prior, stable, large_footage, cache, tmp_path, stops_after, stage, kind
 ):
     recipe = recipe_of(write_recipe, point, prior, {**stage, "steps": 9}, ema=0.0)
-    left = [4]
-
-    def spent(self, flag):
-        left[0] -= 1
-        return left[0] < 0
-
-    with monkeypatch.context() as patch:
-        patch.setattr("s2vc.training.processes.Processes.any", spent)
+    with stops_after(4):
         figures = run(recipe, tmp_path / "run", large_footage, cache)
     assert all(step["critic"] > 0 and step["psnr"] > 0 for step in figures)
     for learns, step in zip((True, False, True, False), figures, strict=True):
@@ -228,17 +221,10 @@ def test_a_critic_is_of_its_stage_alone(write_recipe, point, prior, large_footag
     assert not read_checkpoint(tmp_path / "run").part("aux.")
 
 
-def test_a_run_goes_on_bit_for_bit(write_recipe, point, prior, large_footage, cache, tmp_path, monkeypatch):
+def test_a_run_goes_on_bit_for_bit(write_recipe, point, prior, large_footage, cache, tmp_path, stops_after):
     recipe = recipe_of(write_recipe, point, prior, INTER, precision="bfloat16")
     whole = run(recipe, tmp_path / "whole", large_footage, cache)
-    left = [3]
-
-    def spent(self, flag):
-        left[0] -= 1
-        return left[0] < 0
-
-    with monkeypatch.context() as patch:
-        patch.setattr("s2vc.training.processes.Processes.any", spent)
+    with stops_after(3):
         first = run(recipe, tmp_path / "parts", large_footage, cache)
     assert len(first) == 3 and read_checkpoint(tmp_path / "parts").part("aux.critic.")
     rest = run(recipe, tmp_path / "parts", large_footage, cache, resume=True)
