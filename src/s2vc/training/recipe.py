@@ -283,15 +283,16 @@ def _check_stage(recipe: Recipe, stage: Stage, before: list[Stage], place: tuple
         )
     if stage.kind != "realism" and (losses.adversarial or losses.dmd):
         raise _Impossible("adversarial and dmd belong into a realism stage", *place, "losses")
-    if stage.kind == "realism" and recipe.preset == "base" and not recipe.prior:
-        raise _Impossible("realism of base needs Stable Diffusion: give the recipe a prior", *place, "kind")
     if stage.kind == "realism" and recipe.preset == "base":
+        if not recipe.prior:
+            what = "realism of base needs Stable Diffusion: give the recipe a prior"
+            raise _Impossible(what, *place, "kind")
         if stage.frames < 2 and stage.longest > 1:
             what = "realism of base is of I-frames (longest 1) or needs frames 2 or more"
             raise _Impossible(what, *place, "frames")
         if not (losses.dmd or losses.adversarial):
             raise _Impossible("realism of base is dmd or adversarial: give it one", *place, "losses")
-    if stage.critic_steps > 1 and (stage.kind != "realism" or recipe.preset != "base"):
+    elif stage.critic_steps > 1:
         raise _Impossible("critic_steps is for realism of base", *place, "critic_steps")
     if losses.dmd and not recipe.start and "prior" not in kinds:
         what = "dmd needs a prior stage before it, or start from a run that had one"
